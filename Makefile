@@ -1,0 +1,33 @@
+# make train: from a bare python3 to a trained model.   make test: the whole test suite, on CPU, offline.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: train test test-slow lint clean
+
+train: $(VENV)/installed
+	$(BIN)/python launch.py --config=configs/digits_cnn.py --workdir=runs/digits_cnn
+
+test: $(VENV)/installed-test
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest
+
+test-slow: $(VENV)/installed-test
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff check .
+
+$(VENV)/installed: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "jaxrec needs Python >= 3.11: install it, or name one: make PYTHON=/path/to/python3.12"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e .
+	@touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet -e '.[test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV)

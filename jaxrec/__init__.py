@@ -1,0 +1,1 @@
+"""jaxrec: image recognition research in JAX."""

@@ -1,0 +1,30 @@
+"""Names shared by every module: array aliases, argument kinds, the one error for bad input.
+
+Dimension vocabulary, used in shape comments and docstrings throughout:
+B batch, H W C image height, width, channels, T time or tokens, D features, K classes, N examples of a data set.
+
+The argument kinds (`Count`, `Rate`, ...) document what an argument may hold, and `experiments/check.py` reads them
+from the signatures to check a config before JAX is even imported.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+
+Array = jax.Array
+Key = jax.Array
+PyTree = Any
+Batch = Mapping[str, Any]  # {"image": [B, H, W, C], "label": [B], "mask": [B], ...}
+Loss = Callable[[Any, Batch], Mapping[str, Array]]  # (outputs, batch) -> {"loss": [B], ...}
+
+Count = int  # a whole number, 1 or more
+Natural = int  # a whole number, 0 or more
+Positive = float  # finite and above 0
+NonNegative = float  # finite, 0 or more
+Rate = float  # a share: 0 <= rate < 1
+Widths = Sequence[int | Sequence[int]]  # layer widths; an inner sequence is a block
+
+
+class InputError(ValueError):
+    """Bad input from the user. One line: what was wrong, what is allowed, what to do."""
