@@ -1,4 +1,4 @@
-"""Names shared by every module: array aliases, argument kinds, the one error for bad input.
+"""Names shared by every module: array aliases, argument kinds, the dimension vocabulary.
 
 Dimension vocabulary, used in shape comments and docstrings throughout:
 B batch, H W C image height, width, channels, T time or tokens, D features, K classes, N examples of a data set.
@@ -25,6 +25,3 @@ NonNegative = float  # finite, 0 or more
 Rate = float  # a share: 0 <= rate < 1
 Widths = Sequence[int | Sequence[int]]  # layer widths; an inner sequence is a block
 
-
-class InputError(ValueError):
-    """Bad input from the user. One line: what was wrong, what is allowed, what to do."""

@@ -1,0 +1,117 @@
+"""Checkpoints: the newest and the best, written by orbax in the background. The only module that knows orbax."""
+
+import math
+import pathlib
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import jax
+import orbax.checkpoint as ocp
+from absl import logging
+from orbax.checkpoint import checkpoint_managers
+
+from jaxrec.errors import InputError
+from jaxrec.types import PyTree
+
+
+class Checkpoints:
+    """The checkpoints of one run: a directory in which the newest ones and the best one are kept.
+
+    Args:
+      directory: where they lie; made if it is not there.
+      keep: how many of the newest to keep.
+      monitor: the metric that says which one is best, such as "validation/accuracy"; None keeps the newest alone.
+      mode: whether a larger or a smaller value of it is better. NaN is never best.
+    """
+
+    def __init__(
+        self,
+        directory: str | pathlib.Path,
+        *,
+        keep: int = 1,
+        monitor: str | None = None,
+        mode: Literal["max", "min"] = "max",
+    ):
+        self._monitor, self._sign = monitor, 1 if mode == "max" else -1
+        logging.set_verbosity(logging.WARNING)  # orbax tells each phase of each save
+        self._manager = ocp.CheckpointManager(
+            pathlib.Path(directory).absolute(),
+            options=ocp.CheckpointManagerOptions(
+                create=True,
+                cleanup_tmp_directories=True,  # what a killed save left behind
+                preservation_policy=checkpoint_managers.AnyPreservationPolicy(
+                    [
+                        checkpoint_managers.LatestN(keep),
+                        checkpoint_managers.BestN(
+                            self._score, n=1 if monitor else 0, keep_checkpoints_without_metrics=False
+                        ),
+                    ]
+                ),
+            ),
+        )
+
+    def _score(self, metrics: Mapping[str, float] | None) -> float:
+        value = (metrics or {}).get(self._monitor, math.nan)
+        return -math.inf if math.isnan(value) else self._sign * value
+
+    def latest(self) -> int | None:
+        """The newest step saved, or None."""
+        return self._manager.latest_step()
+
+    def best(self) -> int | None:
+        """The saved step with the best monitored metric (the later of equals), or None if none has one."""
+        scores = {step: self._score(self._manager.metrics(step)) for step in self._manager.all_steps()}
+        best = max(scores, key=lambda step: (scores[step], step), default=None)
+        return None if best is None or scores[best] == -math.inf else best
+
+    def save(self, step: int, tree: PyTree, metrics: Mapping[str, float] | None = None) -> None:
+        """Copies `tree` off the devices, then writes it in the background.
+
+        Raises:
+          Whatever an earlier save in the background raised.
+        """
+        if step in self._manager.all_steps():
+            return  # a resumed run passes its last step again
+        self._manager.save(step, args=ocp.args.StandardSave(tree), metrics=dict(metrics or {}))
+
+    def restore(self, template: PyTree, step: int) -> PyTree:
+        """Reads a step into the shapes, types and shardings of `template`, a tree of jax.ShapeDtypeStruct.
+
+        The shardings are those of now: the number of devices and the rule may differ from those of the save.
+
+        Raises:
+          InputError: the checkpoint holds another tree, or other shapes or types.
+        """
+        try:
+            self._check_types(template, step)
+            return self._manager.restore(step, args=ocp.args.StandardRestore(template))
+        except (ValueError, KeyError) as error:
+            raise InputError(
+                f"The checkpoint of step {step} in {self._manager.directory} does not fit this model: "
+                f"{' '.join(str(error).split())[:300]}. Use the config it was trained with, or another workdir."
+            ) from error
+
+    def _check_types(self, template: PyTree, step: int) -> None:
+        """Raises ValueError where a stored array has another type: orbax would cast it without a word."""
+        stored = self._manager.item_metadata(step)
+        paths = {_path(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(stored.tree)}
+        for path, leaf in jax.tree_util.tree_leaves_with_path(template):
+            found = paths.get(_path(path))
+            if found is not None and found.dtype != leaf.dtype:
+                raise ValueError(f"{_path(path)} is stored as {found.dtype}, wanted as {leaf.dtype}")
+
+    def close(self) -> None:
+        """Waits until every save is on disk; raises what went wrong in the background."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self.close()
+
+
+def _path(path: tuple[Any, ...]) -> str:
+    """One spelling for attribute, key and index paths, since orbax stores every node as a dictionary or a list."""
+    return "/".join(str(getattr(key, "name", getattr(key, "key", getattr(key, "idx", key)))) for key in path)

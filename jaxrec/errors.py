@@ -1,0 +1,17 @@
+"""The one error for bad input. Imports nothing, so a config can be refused before JAX starts."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Bad input from the user: one line that says what was wrong, what is allowed and what to do.
+
+    `launch.py` prints the line and exits with code 2; in a notebook it is an ordinary ValueError.
+    """
+
+
+def did_you_mean(name: object, allowed: Iterable[str]) -> str:
+    """Returns " Did you mean 'x'?" for the nearest allowed name, or "" when none is near."""
+    near = difflib.get_close_matches(str(name), list(allowed), n=1, cutoff=0.5)
+    return f" Did you mean '{near[0]}'?" if near else ""

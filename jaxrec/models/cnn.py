@@ -1,0 +1,88 @@
+"""Plain convolutional networks, the ones that every introduction to image recognition builds."""
+
+from typing import Literal
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxrec import layers
+from jaxrec.types import Array, Count, Rate, Widths
+
+POOLS = {"max": layers.max_pool, "average": layers.avg_pool}
+ACTIVATIONS = {"relu": nn.relu, "tanh": jnp.tanh, "sigmoid": nn.sigmoid, "gelu": nn.gelu}
+
+
+class CNN(nn.Module):
+    """Convolutions with pooling between them, then dense layers (LeCun et al., 1998).
+
+    The classic tutorials' networks, each followed by its output layer of `classes` logits:
+      Conv32-pool-Conv64-pool-Dense64            widths=(32, 64), hidden=(64,)
+      Conv32-pool-Conv64-pool-Conv64-Dense64     widths=(32, 64, 64), hidden=(64,), pool_last=False
+
+    Attributes:
+      classes: number of classes K.
+      widths: output channels of each convolution; an inner sequence is a block of convolutions without pooling
+        between them: ((32, 32), (64, 64)).
+      kernel: side of the square kernels.
+      pool: what reduces each 2x2 square after a block.
+      pool_last: whether the last block is pooled too.
+      activation: after each convolution and hidden layer.
+      hidden: widths of the dense layers before the output.
+      dropout: rate, before each dense layer.
+      norm: after each convolution: none, batch (statistics over the global batch) or group (8 groups, or fewer where
+        the width asks for it).
+      padding: of the convolutions.
+      dtype: of the computation; parameters, norms and logits stay float32.
+    """
+
+    classes: Count = 10
+    widths: Widths = (32, 64)
+    kernel: Count = 3
+    pool: Literal["max", "average"] = "max"
+    pool_last: bool = True
+    activation: Literal["relu", "tanh", "sigmoid", "gelu"] = "relu"
+    hidden: Widths = (64,)
+    dropout: Rate = 0.0
+    norm: Literal["none", "batch", "group"] = "none"
+    padding: Literal["VALID", "SAME"] = "VALID"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+    @nn.compact
+    def __call__(self, image: Array, *, train: bool) -> Array:
+        """Maps images [B, H, W, C] to logits [B, K]; `train` switches dropout and batch statistics on."""
+        activation = ACTIVATIONS[self.activation]
+        blocks = [[block] if isinstance(block, int) else block for block in self.widths]
+        x = image.astype(self.dtype)  # [B, H, W, C]
+        for block in blocks:
+            for width in block:
+                x = nn.Conv(
+                    width,
+                    (self.kernel, self.kernel),
+                    padding=self.padding,
+                    use_bias=self.norm == "none",  # a norm's own offset makes the bias redundant
+                    dtype=self.dtype,
+                )(x)
+                x = activation(self._normalise(x, train))
+            if self.pool_last or block is not blocks[-1]:
+                x = POOLS[self.pool](x)
+        x = x.reshape(x.shape[0], -1)  # [B, D]
+        for width in self.hidden:
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+            x = activation(nn.Dense(width, dtype=self.dtype)(x))
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Dense(self.classes, dtype=jnp.float32)(x.astype(jnp.float32))  # [B, K]
+
+    def _normalise(self, x: Array, train: bool) -> Array:
+        """Normalises [B, H, W, C] in float32, whatever the computation's dtype: half precision loses statistics."""
+        if self.norm == "none":
+            return x
+        if self.norm == "batch":
+            norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=jnp.float32)
+        else:
+            norm = nn.GroupNorm(num_groups=_groups(x.shape[-1]), dtype=jnp.float32)
+        return norm(x).astype(self.dtype)
+
+
+def _groups(width: int) -> int:
+    """The largest number of groups up to 8 that divides `width`."""
+    return max(groups for groups in range(1, 9) if width % groups == 0)
