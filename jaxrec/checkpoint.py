@@ -41,9 +41,9 @@ class Checkpoints:
                 cleanup_tmp_directories=True,  # what a killed save left behind
                 preservation_policy=checkpoint_managers.AnyPreservationPolicy(
                     [
-                        checkpoint_managers.LatestN(keep),
+                        checkpoint_managers.LatestN(n=keep),
                         checkpoint_managers.BestN(
-                            self._score, n=1 if monitor else 0, keep_checkpoints_without_metrics=False
+                            get_metric_fn=self._score, n=1 if monitor else 0, keep_checkpoints_without_metrics=False
                         ),
                     ]
                 ),
@@ -59,7 +59,8 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def best(self) -> int | None:
-        """The saved step with the best monitored metric (the later of equals), or None if none has one."""
+        """Waits for the saves, and gives the step with the best monitored metric (the later of equals), or None."""
+        self._manager.wait_until_finished()
         scores = {step: self._score(self._manager.metrics(step)) for step in self._manager.all_steps()}
         best = max(scores, key=lambda step: (scores[step], step), default=None)
         return None if best is None or scores[best] == -math.inf else best

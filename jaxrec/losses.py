@@ -13,9 +13,7 @@ import optax
 from jaxrec.types import Array, Batch, Rate
 
 
-def softmax_cross_entropy(
-    logits: Array, batch: Batch, *, label_smoothing: Rate = 0.0
-) -> Mapping[str, Array]:
+def softmax_cross_entropy(logits: Array, batch: Batch, *, label_smoothing: Rate = 0.0) -> Mapping[str, Array]:
     """Cross-entropy of softmax(logits) against the labels, in nats.
 
     With smoothing e the target is (1 - e) on the label plus e / K on every class (Szegedy et al., 2016, section 7).

@@ -33,10 +33,7 @@ def means(values: Mapping[str, Array], mask: Array) -> dict[str, Mean]:
     Masks with `where`, never by multiplying: a padded row may hold anything, and 0 * NaN is NaN.
     """
     count = jnp.sum(mask, dtype=jnp.float32)
-    return {
-        name: Mean(jnp.sum(jnp.where(mask, value, 0), dtype=jnp.float32), count)
-        for name, value in values.items()
-    }
+    return {name: Mean(jnp.sum(jnp.where(mask, value, 0), dtype=jnp.float32), count) for name, value in values.items()}
 
 
 def compute(parts: Sequence[Metrics]) -> dict[str, float]:

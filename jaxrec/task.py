@@ -4,7 +4,7 @@ A Task is to training what optax's GradientTransformation is to optimisation. Th
 calls these three functions; the task owns the step: models, losses, gradients and optimizers live in here alone.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax

@@ -24,4 +24,3 @@ Positive = float  # finite and above 0
 NonNegative = float  # finite, 0 or more
 Rate = float  # a share: 0 <= rate < 1
 Widths = Sequence[int | Sequence[int]]  # layer widths; an inner sequence is a block
-

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxrec.data.pipeline import Dataset
 from jaxrec.errors import InputError, did_you_mean
+from jaxrec.folders import cache_folder, data_folder
 from jaxrec.types import Count, Natural, Rate
 
 TEST_SHARE = 0.2  # held out as the test split where a set has none
@@ -89,7 +90,7 @@ def tfds(
       InputError: the set is unknown, not prepared and cannot be downloaded, not of equally large labelled images, or
         larger than `max_bytes`.
     """
-    root = pathlib.Path(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+    root = pathlib.Path(data_dir).expanduser() if data_dir else data_folder()
     cache = _cache_file(dataset, root)
     if cache is None or not cache.exists():
         builder = _prepared(dataset, root)
@@ -116,8 +117,7 @@ def _cache_file(dataset: str, root: pathlib.Path) -> pathlib.Path | None:
     if newest is None:
         return None
     digest = hashlib.sha256(newest.read_bytes()).hexdigest()[:12]
-    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "jaxrec" / "datasets"
-    return cache / f"{dataset.replace('/', '-')}-{newest.parent.name}-{digest}.npz"
+    return cache_folder() / "datasets" / f"{dataset.replace('/', '-')}-{newest.parent.name}-{digest}.npz"
 
 
 def _tensorflow_datasets() -> ModuleType:
@@ -136,7 +136,7 @@ def _tensorflow_datasets() -> ModuleType:
     return tensorflow_datasets
 
 
-def _prepared(dataset: str, root: pathlib.Path):  # noqa: ANN202 - tfds.core.DatasetBuilder, imported late
+def _prepared(dataset: str, root: pathlib.Path):
     """The set's TFDS builder, downloaded and prepared if need be."""
     tensorflow_datasets = _tensorflow_datasets()
     try:
@@ -159,7 +159,7 @@ def _prepared(dataset: str, root: pathlib.Path):  # noqa: ANN202 - tfds.core.Dat
     return builder
 
 
-def _read(builder, dataset: str, max_bytes: int) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], list[str]]:  # noqa: ANN001
+def _read(builder, dataset: str, max_bytes: int) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], list[str]]:
     """Reads every split of a prepared set into arrays, in the records' own order."""
     features = builder.info.features
     if not {"image", "label"} <= set(features or {}):
@@ -171,8 +171,8 @@ def _read(builder, dataset: str, max_bytes: int) -> tuple[dict[str, tuple[np.nda
     size = sum(builder.info.splits[split].num_examples for split in splits) * int(np.prod(shape))
     if size > max_bytes:
         raise InputError(
-            f"data.dataset = {dataset!r}: {size:,} bytes do not fit data.max_bytes = {max_bytes:,}. Raise data.max_bytes "
-            "if this machine and every device can hold the set."
+            f"data.dataset = {dataset!r}: {size:,} bytes do not fit data.max_bytes = {max_bytes:,}. Raise "
+            "data.max_bytes if this machine and every device can hold the set."
         )
     parts = {}
     for split in splits:
@@ -199,7 +199,10 @@ def _dataset(
                 f"[N]; got {x.dtype}{list(x.shape)} and {y.dtype}{list(y.shape)}."
             )
         if len(y) and not 0 <= y.min() <= y.max() < len(classes):
-            raise InputError(f"The {split} labels reach from {y.min()} to {y.max()}; {len(classes)} classes allow 0 to {len(classes) - 1}.")
+            raise InputError(
+                f"The {split} labels reach from {y.min()} to {y.max()}; {len(classes)} classes allow 0 to "
+                f"{len(classes) - 1}."
+            )
         if x.dtype.kind == "f" and not np.isfinite(x).all():
             raise InputError(f"The {split} images hold NaN or infinite values.")
     image = np.concatenate([x for x, _ in parts.values()])
@@ -215,7 +218,8 @@ def _dataset(
         splits["train"], splits["test"] = _hold_out(splits["train"], label, TEST_SHARE, seed=0)
     if "validation" not in splits and validation:
         splits["train"], splits["validation"] = _hold_out(splits["train"], label, validation, split_seed)
-    return Dataset(image, label, splits, tuple(classes))
+    order = [split for split in ("train", "validation", "test") if split in splits]
+    return Dataset(image, label, {split: splits[split] for split in order}, tuple(classes))
 
 
 def _hold_out(ids: np.ndarray, label: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -225,5 +229,5 @@ def _hold_out(ids: np.ndarray, label: np.ndarray, share: float, seed: int) -> tu
     try:
         kept, held = train_test_split(ids, test_size=share, random_state=seed, stratify=label[ids])
     except ValueError as error:
-        raise InputError(f"Holding {share:.0%} of {len(ids)} examples out, stratified by class, failed: {error}") from None
+        raise InputError(f"Holding {share:.0%} of {len(ids)} examples out by class failed: {error}") from None
     return np.sort(kept), np.sort(held)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxrec import layers
+from jaxrec.errors import InputError
 from jaxrec.types import Array, Count, Rate, Widths
 
 POOLS = {"max": layers.max_pool, "average": layers.avg_pool}
@@ -49,7 +50,11 @@ class CNN(nn.Module):
 
     @nn.compact
     def __call__(self, image: Array, *, train: bool) -> Array:
-        """Maps images [B, H, W, C] to logits [B, K]; `train` switches dropout and batch statistics on."""
+        """Maps images [B, H, W, C] to logits [B, K]; `train` switches dropout and batch statistics on.
+
+        Raises:
+          InputError: convolutions and pools leave nothing of the image.
+        """
         activation = ACTIVATIONS[self.activation]
         blocks = [[block] if isinstance(block, int) else block for block in self.widths]
         x = image.astype(self.dtype)  # [B, H, W, C]
@@ -65,6 +70,11 @@ class CNN(nn.Module):
                 x = activation(self._normalise(x, train))
             if self.pool_last or block is not blocks[-1]:
                 x = POOLS[self.pool](x)
+        if not x.size:
+            raise InputError(
+                f"CNN widths = {self.widths}, padding = {self.padding!r}: nothing is left of an image of "
+                f"{image.shape[1]}x{image.shape[2]} pixels. Use fewer blocks or padding = 'SAME'."
+            )
         x = x.reshape(x.shape[0], -1)  # [B, D]
         for width in self.hidden:
             x = nn.Dropout(self.dropout, deterministic=not train)(x)

@@ -1,0 +1,60 @@
+"""What a run shows while it goes: a live line on a terminal, plain lines anywhere else."""
+
+import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from jaxrec.train import Moment
+
+
+class ProgressLine:
+    """A hook that shows step, metrics, images/s and the time that is left.
+
+    On a terminal one line is redrawn in place, and a line is left behind for each evaluation. Elsewhere (a file, a
+    pipe) each moment is one plain line and nothing is redrawn.
+
+    Args:
+      steps: steps in the run.
+      step: where it starts.
+      console: where to show it.
+    """
+
+    def __init__(self, steps: int, step: int = 0, console: Console | None = None):
+        console = console or Console()
+        self._console = console
+        self._spent: list[tuple[int, float]] = []  # (steps, seconds) of the latest moments
+        self._live = Progress(
+            TextColumn("step"),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=24),
+            TextColumn("{task.description}"),
+            console=console,
+            refresh_per_second=4,
+            disable=not console.is_terminal,
+        )
+        self._task = self._live.add_task("compiling", total=steps, completed=step)
+
+    def __call__(self, moment: Moment) -> None:
+        """Shows one moment."""
+        self._spent = [*self._spent[-9:], (moment.step - moment.previous, moment.seconds)]
+        steps, seconds = (sum(column) for column in zip(*self._spent, strict=True))
+        left = datetime.timedelta(seconds=round((moment.steps - moment.step) * seconds / steps))
+        values = "  ".join(f"{name} {value:.4f}" for name, value in moment.scalars.items())
+        speed = f"{moment.examples / moment.seconds:,.0f} images/s  {left} left"
+        line = f"step {moment.step}/{moment.steps}  {values}  {speed}"
+        if not self._console.is_terminal:
+            print(line, file=self._console.file, flush=True)
+        else:
+            train = "  ".join(f"{k.removeprefix('train/')} {v:.4f}" for k, v in moment.scalars.items() if "train/" in k)
+            self._live.update(self._task, completed=moment.step, description=f"{train}  {speed}")
+            if any("train/" not in name for name in moment.scalars):
+                self._live.console.print(line, highlight=False, soft_wrap=True)
+
+    def __enter__(self) -> "ProgressLine":
+        self._live.start()
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self._live.stop()

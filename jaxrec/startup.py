@@ -1,0 +1,65 @@
+"""What must happen before the first array: the platform, the compile cache, and a line that says what was found."""
+
+import os
+import pathlib
+
+import jax
+
+from jaxrec.errors import InputError
+from jaxrec.folders import cache_folder
+
+PLATFORMS = {"cpu": "cpu", "gpu": "cuda,rocm", "tpu": "tpu"}
+
+
+def select_platform(platform: str | None) -> None:
+    """Makes JAX use a platform, or the best one there is for None.
+
+    Raises:
+      InputError: no such platform here.
+    """
+    if platform is None:
+        return
+    if platform not in PLATFORMS:
+        raise InputError(f"--platform={platform}: allowed is {', '.join(PLATFORMS)}.")
+    found = []
+    for backend in PLATFORMS[platform].split(","):
+        jax.config.update("jax_platforms", backend)
+        try:
+            found = jax.devices()
+            break
+        except RuntimeError:
+            continue
+    if not found:
+        extra = {"gpu": "cuda", "tpu": "tpu"}.get(platform, "")
+        raise InputError(
+            f"--platform={platform}: JAX finds none here. Install its plugin with `pip install 'jaxrec[{extra}]'` and "
+            "see `python launch.py doctor`, or leave --platform out to use what is there."
+        )
+
+
+def device_line() -> str:
+    """Platform x devices, such as "gpu x 8 (NVIDIA H100)"; with a loud second line if a GPU lies idle."""
+    devices = jax.devices()
+    kind = f"{os.cpu_count()} cores" if devices[0].platform == "cpu" else devices[0].device_kind
+    line = f"{devices[0].platform} x {len(devices)} ({kind})"
+    if devices[0].platform == "cpu" and "cpu" not in (jax.config.jax_platforms or "") and gpu_card():
+        line += (
+            "\nWARNING: this machine has a GPU and JAX runs on the CPU. Install the plugin, pip install "
+            "'jaxrec[cuda]', or say that you mean it: --platform=cpu."
+        )
+    return line
+
+
+def gpu_card() -> bool:
+    """Whether the machine has an NVIDIA or AMD card, whatever JAX makes of it."""
+    return any(pathlib.Path(path).exists() for path in ("/dev/nvidia0", "/dev/kfd"))
+
+
+def use_compile_cache() -> None:
+    """Keeps compiled programs on disk, readable by the user alone: whoever can write there can run code as them."""
+    folder = cache_folder() / "xla"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.chmod(0o700)
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -1,0 +1,116 @@
+"""A run's folder: one owner at a time, one config for ever, and a note of the software it ran on."""
+
+import contextlib
+import datetime
+import fcntl
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from jaxrec.errors import InputError
+
+PACKAGES = ("jaxrec", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
+
+
+@contextlib.contextmanager
+def owned(workdir: pathlib.Path, config: Mapping[str, Any], *, fresh: bool = False) -> Iterator[None]:
+    """Makes a folder this process's own for a run of `config` and writes config.json into it.
+
+    Args:
+      workdir: made if it is not there.
+      config: plain values.
+      fresh: move what is there aside first, whatever it is; nothing is deleted.
+
+    Raises:
+      InputError: the folder is a file or cannot be written, another process owns it, or it holds a run of another
+        config.
+    """
+    if fresh and workdir.exists():
+        aside = workdir.with_name(f"{workdir.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
+        with _locked(workdir):
+            workdir.rename(aside)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--workdir={workdir}: cannot make this folder ({error.strerror}). Name another.") from None
+    with _locked(workdir):
+        wanted = json.loads(json.dumps(config))
+        file = workdir / "config.json"
+        if file.exists():
+            differences = list(_differences(json.loads(file.read_text()), wanted))
+            if differences:
+                raise InputError(
+                    f"--workdir={workdir} holds a run of another config ({'; '.join(differences)}). Name another "
+                    f"folder, repeat that run with --config={file}, or move it aside with --fresh."
+                )
+        else:
+            _write(file, wanted)
+        yield
+
+
+def write_environment(workdir: pathlib.Path, devices: str) -> None:
+    """Writes environment.json: versions, git commit, devices, command."""
+    git = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+        cwd=pathlib.Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    versions = {}
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    environment = {
+        "command": sys.argv,
+        "devices": devices,
+        "git": git.stdout.strip() or None,
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "versions": versions,
+    }
+    _write(workdir / "environment.json", environment)
+
+
+def _write(file: pathlib.Path, value: Any) -> None:
+    """Writes JSON that is there whole or not at all."""
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps(value, indent=2) + "\n")
+    partial.replace(file)
+
+
+@contextlib.contextmanager
+def _locked(workdir: pathlib.Path) -> Iterator[None]:
+    """Holds the folder's lock. The system lets go of it when the process ends, however it ends."""
+    try:
+        lock = (workdir / "lock").open("a+")
+    except OSError as error:
+        raise InputError(f"--workdir={workdir}: cannot write here ({error.strerror}). Name another folder.") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise InputError(
+                f"--workdir={workdir} belongs to a run that is still going ({lock.read().strip()}). Wait for it, stop "
+                "it, or name another folder."
+            ) from None
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {platform.node()} since {datetime.datetime.now():%Y-%m-%d %H:%M:%S}\n")
+        lock.flush()
+        yield
+
+
+def _differences(old: Any, new: Any, path: str = "config") -> Iterator[str]:
+    """Where two plain configs differ: "config.seed: 0 -> 1"."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in {**old, **new}:
+            yield from _differences(old.get(key), new.get(key), f"{path}.{key}")
+    elif old != new:
+        yield f"{path}: {old!r} -> {new!r}"

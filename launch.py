@@ -1,0 +1,84 @@
+"""The one entry point: trains what a config asks for, or looks the machine over.
+
+    python launch.py --config=FILE [--config.KEY=VALUE ...] [options]
+    python launch.py doctor
+
+FILE is a Python file with get_config(), such as configs/digits_cnn.py, or the config.json of a run. Any argument of
+anything the config names can be set: --config.optimizer.learning_rate=3e-4. The same command on the same workdir goes
+on where the run stopped.
+
+Options:
+    --workdir=FOLDER   the run's folder; runs/<name of the config> by default
+    --platform=NAME    cpu, gpu or tpu; the best there is by default
+    --fresh            move an old run in the workdir aside first; nothing is deleted
+    --smoke            2 steps through every phase (train, eval, save, restore), in a folder thrown away
+    --debug            show the Python traceback of an error
+
+Exit codes: 0 done, 1 trouble found or an error of ours, 2 bad input, 130 interrupted.
+"""
+
+import pathlib
+import sys
+import tempfile
+
+from absl import flags
+
+from experiments.config import from_flags
+from jaxrec.errors import InputError
+
+
+def main(argv: list[str]) -> int:
+    """Runs one command line and returns the exit code."""
+    if not argv or {"-h", "--help", "help"} & set(argv):
+        print(__doc__)
+        return 0
+    options = flags.FlagValues()
+    flags.DEFINE_string("workdir", None, "", flag_values=options)
+    flags.DEFINE_enum("platform", None, ["cpu", "gpu", "tpu"], "", flag_values=options)
+    for name in ("fresh", "smoke", "debug"):
+        flags.DEFINE_bool(name, False, "", flag_values=options)
+    try:
+        if argv[0] == "doctor":
+            return doctor()
+        config, name, left = from_flags(argv)
+        words = options(["launch.py", *left])[1:]
+        if words:
+            raise InputError(f"{words[0]!r} is no command. There is `doctor`; everything else is a --flag.")
+        return launch(config, pathlib.Path(options.workdir or f"runs/{name}"), options)
+    except (InputError, flags.Error) as error:
+        if "--debug" in argv:
+            raise
+        print(f"launch.py: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("launch.py: interrupted. The same command goes on from the last checkpoint.", file=sys.stderr)
+        return 130
+
+
+def doctor() -> int:
+    """Prints what is installed and found, and what is wrong with it."""
+    from jaxrec.doctor import report
+
+    text, troubles = report()
+    print(text, *(f"TROUBLE: {trouble}" for trouble in troubles), sep="\n")
+    return 1 if troubles else 0
+
+
+def launch(config: dict, workdir: pathlib.Path, options: flags.FlagValues) -> int:
+    """Starts JAX and runs the config; `--smoke` stops it halfway once, so that it resumes as well."""
+    from experiments.run import run
+    from jaxrec import startup
+
+    startup.select_platform(options.platform)
+    startup.use_compile_cache()
+    print(startup.device_line(), flush=True)
+    if not options.smoke:
+        return run(config, workdir, fresh=options.fresh)
+    config = {**config, "train": {**config["train"], "steps": 2, "epochs": None, "log_every": 1}}
+    with tempfile.TemporaryDirectory() as folder:
+        run(config, pathlib.Path(folder, "run"), until=1)
+        return run(config, pathlib.Path(folder, "run"))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
