@@ -41,7 +41,7 @@ def moments(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     scale = 255.0 if image.dtype == np.uint8 else 1.0
     total, squares = np.zeros(image.shape[-1]), np.zeros(image.shape[-1])
     for part in np.array_split(image, max(1, len(image) // 1024)):  # float64 copies of the whole set would be large
-        pixels = part.reshape(-1, image.shape[-1]) / scale
+        pixels = part.reshape(-1, image.shape[-1]).astype(np.float64) / scale
         total += pixels.sum(0)
         squares += np.square(pixels).sum(0)
     count = image[..., 0].size
