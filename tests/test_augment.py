@@ -1,0 +1,66 @@
+"""Scaling of images against numpy."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxrec import augment
+
+
+def random_images(dtype: str, examples: int = 5) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (examples, 3, 4, 2), np.uint8)
+    image[..., 1] //= 3  # so that the channels differ
+    return image if dtype == "uint8" else (image / 255).astype(np.float32)
+
+
+def test_unit_range_of_bytes():
+    image = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    batch = jax.jit(augment.unit_range)({"image": image, "label": np.zeros(1)})
+    assert batch["image"].dtype == np.float32
+    np.testing.assert_allclose(batch["image"], image / 255, rtol=1e-6)
+    assert (batch["image"].min(), batch["image"].max()) == (0, 1)
+    assert set(batch) == {"image", "label"}
+
+
+def test_unit_range_leaves_floats_alone():
+    image = np.array([[[[-3.0, 0.5, 700.0]]]], np.float32)
+    np.testing.assert_array_equal(augment.unit_range({"image": image})["image"], image)
+
+
+@pytest.mark.parametrize("examples", [5, 2500])  # 2500 are summed in parts
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_moments(dtype, examples):
+    image = random_images(dtype, examples)
+    mean, std = augment.moments(image)
+    assert (mean.dtype, std.dtype, mean.shape, std.shape) == (np.float32, np.float32, (2,), (2,))
+    pixels = image.astype(np.float64) / (255 if dtype == "uint8" else 1)
+    np.testing.assert_allclose(mean, pixels.mean((0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(std, pixels.std((0, 1, 2)), rtol=1e-6)
+
+
+def test_moments_of_floats_far_from_zero():
+    """A deviation small beside the mean is lost where the squares are summed in float32."""
+    image = np.random.default_rng(0).normal(100, 1, (500, 8, 8, 1)).astype(np.float32)
+    mean, std = augment.moments(image)
+    np.testing.assert_allclose(mean, image.mean(dtype=np.float64), rtol=1e-6)
+    np.testing.assert_allclose(std, image.std(dtype=np.float64), rtol=1e-5)
+
+
+def test_moments_of_a_constant_channel():
+    mean, std = augment.moments(np.full((3, 2, 2, 1), 51, np.uint8))
+    np.testing.assert_allclose(mean, 0.2, rtol=1e-6)
+    np.testing.assert_array_equal(std, 1)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_standardise(dtype):
+    image = random_images(dtype)
+    mean, std = augment.moments(image)
+    result = jax.jit(augment.standardise(mean, std))({"image": image, "label": np.zeros(5)})
+    pixels = image.astype(np.float64) / (255 if dtype == "uint8" else 1)
+    expected = (pixels - pixels.mean((0, 1, 2))) / pixels.std((0, 1, 2))
+    assert result["image"].dtype == np.float32
+    np.testing.assert_allclose(result["image"], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(result["image"].mean((0, 1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(result["image"].std((0, 1, 2)), 1, rtol=1e-4)

@@ -1,0 +1,239 @@
+"""The networks: parameter counts known from elsewhere, types, and their arithmetic against numpy."""
+
+import inspect
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from flax import traverse_util
+
+from jaxrec import models
+from jaxrec.errors import InputError
+
+# Where a count is not worked out in its line, it is what that tutorial's own framework prints.
+PARAMETERS = {
+    "CNN": [
+        # Conv32-pool-Conv64-pool-Dense64-Dense10 on 224x224x3, by hand: 222, 111, 109, 54 pixels a side remain.
+        (
+            {"widths": (32, 64), "hidden": (64,)},
+            (224, 224, 3),
+            (27 * 32 + 32) + (9 * 32 * 64 + 64) + (54 * 54 * 64 * 64 + 64) + (64 * 10 + 10),
+        ),
+        # TensorFlow's CIFAR-10 tutorial
+        ({"widths": (32, 64, 64), "hidden": (64,), "pool_last": False}, (32, 32, 3), 122_570),
+        # "Deep Learning with Python", chapter 5: the 3-convolution net on MNIST
+        ({"widths": (32, 64, 64), "hidden": (64,), "pool_last": False}, (28, 28, 1), 93_322),
+        # the same in its second edition, without the dense layer
+        ({"widths": (32, 64, 64), "hidden": (), "pool_last": False}, (28, 28, 1), 61_514),
+        # flax's MNIST example
+        ({"widths": (32, 64), "hidden": (256,), "pool": "average", "padding": "SAME"}, (28, 28, 1), 824_458),
+        # A norm has scale and offset and takes the convolution's bias away; a block is pooled once: 8 -> 4.
+        (
+            {"widths": ((4, 4),), "hidden": (), "padding": "SAME", "norm": "batch", "classes": 3},
+            (8, 8, 1),
+            (9 * 4 + 4 + 4) + (9 * 4 * 4 + 4 + 4) + (4 * 4 * 4 * 3 + 3),
+        ),
+    ],
+}
+
+CASES = [(name, *case) for name, cases in PARAMETERS.items() for case in cases]
+
+
+def shapes_of(model: nn.Module, image_shape: tuple[int, ...], train: bool = False):
+    """(logits, variables) of the model as shapes and types, without computing anything."""
+
+    def run(key, image):
+        rngs = {"params": key, "dropout": key}
+        return model.init_with_output(rngs, image, train=train)
+
+    return jax.eval_shape(run, jax.random.key(0), jnp.zeros((2, *image_shape)))
+
+
+def test_every_model_has_a_known_parameter_count():
+    public = {
+        name
+        for name, value in vars(models).items()
+        if inspect.isclass(value) and issubclass(value, nn.Module) and not name.startswith("_")
+    }
+    assert public == set(PARAMETERS)
+
+
+@pytest.mark.parametrize(("name", "arguments", "image_shape", "count"), CASES)
+def test_parameter_count(name, arguments, image_shape, count):
+    logits, variables = shapes_of(getattr(models, name)(**arguments), image_shape)
+    assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"])) == count
+    assert logits.shape == (2, arguments.get("classes", 10))
+
+
+def equations(jaxpr):
+    """All equations of a jaxpr, those of the jaxprs inside it included."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "jaxpr")):
+            if hasattr(inner, "jaxpr"):
+                yield from equations(inner.jaxpr)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("norm", ["none", "batch", "group"])
+def test_types(norm, dtype):
+    for pool, activation in itertools.product(["max", "average"], ["relu", "tanh", "sigmoid", "gelu"]):
+        model = models.CNN(
+            classes=5, widths=(4,), hidden=(3,), pool=pool, activation=activation, norm=norm, dtype=dtype
+        )
+        logits, variables = shapes_of(model, (8, 8, 1), train=True)
+        assert (logits.shape, logits.dtype) == ((2, 5), jnp.float32)
+        assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+        assert ("batch_stats" in variables) == (norm == "batch")
+
+    def run(variables, image):
+        return model.apply(variables, image, train=True, mutable=["batch_stats"])
+
+    jaxpr = jax.make_jaxpr(run)(variables, jnp.zeros((2, 8, 8, 1))).jaxpr
+    # What is measured is that half precision is really computed with, and that statistics are really not.
+    types = {name: set() for name in ("conv_general_dilated", "dot_general", "rsqrt")}
+    for equation in equations(jaxpr):
+        if equation.primitive.name in types:
+            types[equation.primitive.name].add(equation.outvars[0].aval.dtype.name)
+    assert types["conv_general_dilated"] == {dtype}
+    assert types["dot_general"] == {dtype, "float32"}  # the hidden layer, the logits
+    assert types["rsqrt"] == (set() if norm == "none" else {"float32"})
+
+
+NUMPY_ACTIVATIONS = {
+    "relu": lambda x: np.maximum(x, 0),
+    "tanh": np.tanh,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    # Hendrycks and Gimpel's tanh approximation, flax's default
+    "gelu": lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
+}
+
+
+def numpy_convolution(x: np.ndarray, kernel: np.ndarray, padding: str) -> np.ndarray:
+    side = kernel.shape[0]
+    if padding == "SAME":
+        before = (side - 1) // 2
+        x = np.pad(x, ((0, 0), (before, side - 1 - before), (before, side - 1 - before), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(x, (side, side), (1, 2))  # [B, H, W, C, side, side]
+    return np.einsum("bhwcij,ijco->bhwo", windows, kernel)
+
+
+def numpy_pool(x: np.ndarray, kind: str) -> np.ndarray:
+    b, h, w, c = x.shape
+    squares = x[:, : h // 2 * 2, : w // 2 * 2].reshape(b, h // 2, 2, w // 2, 2, c)
+    return squares.max((2, 4)) if kind == "max" else squares.mean((2, 4))
+
+
+def numpy_cnn(model: models.CNN, variables, image: np.ndarray) -> np.ndarray:
+    """The evaluation forward pass of a CNN, read from its docstring and its parameters' names alone."""
+    params, statistics = variables["params"], variables.get("batch_stats", {})
+    activation = NUMPY_ACTIVATIONS[model.activation]
+    x, index = image.astype(np.float64), 0
+    for position, block in enumerate(model.widths):
+        for _ in [block] if isinstance(block, int) else block:
+            layer = params[f"Conv_{index}"]
+            x = numpy_convolution(x, layer["kernel"], model.padding) + layer.get("bias", 0)
+            if model.norm == "batch":
+                norm, running = params[f"BatchNorm_{index}"], statistics[f"BatchNorm_{index}"]
+                x = (x - running["mean"]) / np.sqrt(running["var"] + 1e-5) * norm["scale"] + norm["bias"]
+            elif model.norm == "group":
+                norm = params[f"GroupNorm_{index}"]
+                groups = {4: 4, 6: 6, 9: 3, 10: 5, 16: 8}[x.shape[-1]]  # the largest divisor up to 8
+                grouped = x.reshape(*x.shape[:3], groups, -1)
+                mean = grouped.mean((1, 2, 4), keepdims=True)
+                deviation = np.sqrt(grouped.var((1, 2, 4), keepdims=True) + 1e-6)
+                x = ((grouped - mean) / deviation).reshape(x.shape) * norm["scale"] + norm["bias"]
+            x, index = activation(x), index + 1
+        if model.pool_last or position < len(model.widths) - 1:
+            x = numpy_pool(x, model.pool)
+    x = x.reshape(len(x), -1)
+    for layer in range(len(model.hidden)):
+        x = activation(x @ params[f"Dense_{layer}"]["kernel"] + params[f"Dense_{layer}"]["bias"])
+    last = params[f"Dense_{len(model.hidden)}"]
+    return x @ last["kernel"] + last["bias"]
+
+
+def random_variables(model: nn.Module, image_shape: tuple[int, ...], seed: int = 0):
+    """Variables in which no bias is 0, no scale 1 and no running statistic trivial; variances are positive."""
+    rng = np.random.default_rng(seed)
+    flat = traverse_util.flatten_dict(shapes_of(model, image_shape)[1])
+    flat = {
+        path: rng.uniform(0.5, 1.5, leaf.shape) if path[-1] in ("scale", "var") else rng.normal(0, 0.3, leaf.shape)
+        for path, leaf in flat.items()
+    }
+    return traverse_util.unflatten_dict({path: value.astype(np.float32) for path, value in flat.items()})
+
+
+SAME_BLOCK = (4, 4)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"widths": (4, 6), "hidden": (5,), "pool_last": False},
+        {"widths": (9, 10), "activation": "tanh", "pool": "average", "norm": "group", "padding": "SAME"},
+        # One block given twice is still two blocks.
+        {"widths": (SAME_BLOCK, SAME_BLOCK), "activation": "sigmoid", "norm": "batch", "padding": "SAME"}
+        | {"pool_last": False, "hidden": ()},
+        {"widths": (4,), "kernel": 2, "activation": "gelu", "pool": "average", "hidden": (6, 5)},
+        {"widths": (16,), "kernel": 5, "norm": "group", "hidden": (), "classes": 3},
+    ],
+    ids=lambda arguments: "-".join(str(value) for value in arguments.values()),
+)
+def test_forward_pass_equals_numpy(arguments):
+    model = models.CNN(**arguments)
+    variables = random_variables(model, (9, 8, 2))
+    image = np.random.default_rng(1).normal(size=(3, 9, 8, 2)).astype(np.float32)
+    logits = jax.jit(lambda variables, image: model.apply(variables, image, train=False))(variables, image)
+    np.testing.assert_allclose(logits, numpy_cnn(model, variables, image), rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_stays_near_float32():
+    image = np.random.default_rng(1).normal(size=(3, 8, 8, 1)).astype(np.float32)
+    variables = random_variables(models.CNN(widths=(4,), norm="batch"), (8, 8, 1))
+    half = models.CNN(widths=(4,), norm="batch", dtype="bfloat16").apply(variables, image, train=False)
+    exact = numpy_cnn(models.CNN(widths=(4,), norm="batch"), variables, image)
+    error = np.abs(half - exact).max() / np.abs(exact).max()
+    assert 1e-5 < error < 0.03  # 8 bits of mantissa: some difference, and a small one
+
+
+def test_dropout_drops_in_training_alone():
+    pixels = 64
+    model = models.CNN(classes=pixels, widths=(), hidden=(), dropout=0.75)
+    variables = {"params": {"Dense_0": {"kernel": np.eye(pixels, dtype=np.float32), "bias": np.zeros(pixels, "f")}}}
+    image = np.ones((20, 8, 8, 1), np.float32)
+    np.testing.assert_array_equal(model.apply(variables, image, train=False), np.ones((20, pixels)))
+
+    def trained(seed: int) -> np.ndarray:
+        return np.asarray(model.apply(variables, image, train=True, rngs={"dropout": jax.random.key(seed)}))
+
+    # With the identity as output layer the logits are the dropped-out pixels themselves: 0 or 1 / (1 - rate).
+    assert set(np.unique(trained(0))) == {0, 4}
+    # 1280 draws that stay with probability 1/4: 0.05 is four standard deviations.
+    assert abs((trained(0) > 0).mean() - 0.25) < 0.05
+    np.testing.assert_array_equal(trained(0), trained(0))
+    assert (trained(0) != trained(1)).any()
+
+
+def test_batch_norm_statistics_follow_their_closed_form():
+    model = models.CNN(widths=(4,), hidden=(), norm="batch", pool_last=False)
+    variables = random_variables(model, (5, 5, 2))
+    image = np.random.default_rng(1).normal(2, 3, size=(6, 5, 5, 2)).astype(np.float32)
+    logits, updated = model.apply(variables, image, train=True, mutable=["batch_stats"])
+    features = numpy_convolution(image, variables["params"]["Conv_0"]["kernel"], "VALID")
+    mean, variance = features.mean((0, 1, 2)), features.var((0, 1, 2))
+    old, new = variables["batch_stats"]["BatchNorm_0"], updated["batch_stats"]["BatchNorm_0"]
+    np.testing.assert_allclose(new["mean"], 0.9 * old["mean"] + 0.1 * mean, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(new["var"], 0.9 * old["var"] + 0.1 * variance, rtol=1e-4, atol=1e-5)
+    # Training normalises by the batch, whatever the running statistics are.
+    by_batch = {"params": variables["params"], "batch_stats": {"BatchNorm_0": {"mean": mean, "var": variance}}}
+    np.testing.assert_allclose(logits, numpy_cnn(model, by_batch, image), rtol=1e-3, atol=1e-4)
+
+
+def test_an_image_too_small_for_the_network_is_refused():
+    with pytest.raises(InputError, match="nothing is left of an image of 8x8 pixels"):
+        shapes_of(models.CNN(widths=(4, 4, 4)), (8, 8, 1))
