@@ -77,7 +77,9 @@ def launch(config: dict, workdir: pathlib.Path, options: flags.FlagValues) -> in
     config = {**config, "train": {**config["train"], "steps": 2, "epochs": None, "log_every": 1}}
     with tempfile.TemporaryDirectory() as folder:
         run(config, pathlib.Path(folder, "run"), until=1)
-        return run(config, pathlib.Path(folder, "run"))
+        code = run(config, pathlib.Path(folder, "run"))
+    print("The smoke test went through train, eval, save and restore; its folder is gone.")
+    return code
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path, *, fresh: bool = False
     build = importlib.import_module(f"experiments.{reads['experiment']}").build
     experiment = build(train=train, **{key: reads[key] for key in reads if key not in ("train", "experiment")})
     reads.check_all_read()
+    table = experiment.table()  # before the folder is touched: this is where a model that fits no image says so
     validation = {name: batches for name, batches in experiment.passes.items() if name == "validation"}
     monitor = experiment.monitor if validation else None
     epoch = experiment.train.passes
@@ -43,7 +44,7 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path, *, fresh: bool = False
         start = checkpoints.latest() or 0
         if start >= experiment.steps and (workdir / "result.json").exists():
             return report.show(workdir, "This run is finished; --fresh starts it anew.")
-        print(experiment.table() if not start else f"Resuming {workdir} at step {start} of {experiment.steps}.")
+        print(table if not start else f"Resuming {workdir} at step {start} of {experiment.steps}.")
         program = compile_task(
             experiment.task, experiment.train, seed=config["seed"], log_every=train.log_every, parallel=parallel
         )

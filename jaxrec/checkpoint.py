@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import jax
 import orbax.checkpoint as ocp
-from absl import logging
 from orbax.checkpoint import checkpoint_managers
 
 from jaxrec.errors import InputError
@@ -33,9 +32,9 @@ class Checkpoints:
         mode: Literal["max", "min"] = "max",
     ):
         self._monitor, self._sign = monitor, 1 if mode == "max" else -1
-        logging.set_verbosity(logging.WARNING)  # orbax tells each phase of each save
         self._manager = ocp.CheckpointManager(
             pathlib.Path(directory).absolute(),
+            item_handlers=ocp.StandardCheckpointHandler(),
             options=ocp.CheckpointManagerOptions(
                 create=True,
                 cleanup_tmp_directories=True,  # what a killed save left behind

@@ -37,7 +37,12 @@ def report() -> tuple[str, list[str]]:
 
 def _requirements() -> Iterator[tuple[Requirement, str | None, str | None]]:
     """(what jaxrec requires, the version installed, what is wrong with it) for each requirement that holds here."""
-    for text in importlib.metadata.requires("jaxrec") or []:
+    try:
+        required = importlib.metadata.requires("jaxrec") or []
+    except importlib.metadata.PackageNotFoundError:
+        yield Requirement("jaxrec"), None, "jaxrec is not installed in this Python. pip install -e . in its checkout."
+        return
+    for text in required:
         requirement = Requirement(text)
         if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
             continue

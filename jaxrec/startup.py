@@ -2,16 +2,17 @@
 
 import os
 import pathlib
+from typing import Literal
 
 import jax
 
 from jaxrec.errors import InputError
 from jaxrec.folders import cache_folder
 
-PLATFORMS = {"cpu": "cpu", "gpu": "cuda,rocm", "tpu": "tpu"}
+BACKENDS = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}
 
 
-def select_platform(platform: str | None) -> None:
+def select_platform(platform: Literal["cpu", "gpu", "tpu"] | None) -> None:
     """Makes JAX use a platform, or the best one there is for None.
 
     Raises:
@@ -19,22 +20,14 @@ def select_platform(platform: str | None) -> None:
     """
     if platform is None:
         return
-    if platform not in PLATFORMS:
-        raise InputError(f"--platform={platform}: allowed is {', '.join(PLATFORMS)}.")
-    found = []
-    for backend in PLATFORMS[platform].split(","):
-        jax.config.update("jax_platforms", backend)
-        try:
-            found = jax.devices()
-            break
-        except RuntimeError:
-            continue
-    if not found:
-        extra = {"gpu": "cuda", "tpu": "tpu"}.get(platform, "")
+    jax.config.update("jax_platforms", BACKENDS[platform])
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError):
         raise InputError(
-            f"--platform={platform}: JAX finds none here. Install its plugin with `pip install 'jaxrec[{extra}]'` and "
-            "see `python launch.py doctor`, or leave --platform out to use what is there."
-        )
+            f"--platform={platform}: JAX finds none here. Install its plugin with `pip install 'jaxrec[cuda]'` (GPU) "
+            "or 'jaxrec[tpu]', look at `python launch.py doctor`, or leave --platform out to use what is there."
+        ) from None
 
 
 def device_line() -> str:

@@ -42,7 +42,8 @@ def owned(workdir: pathlib.Path, config: Mapping[str, Any], *, fresh: bool = Fal
     with _locked(workdir):
         wanted = json.loads(json.dumps(config))
         file = workdir / "config.json"
-        if file.exists():
+        started = any((workdir / "checkpoints").glob("[0-9]*"))  # else there is nothing to lose
+        if file.exists() and started:
             differences = list(_differences(json.loads(file.read_text()), wanted))
             if differences:
                 raise InputError(

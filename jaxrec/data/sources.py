@@ -87,7 +87,7 @@ def tfds(
       max_bytes: the largest set to hold in memory.
 
     Raises:
-      InputError: the set is unknown, not prepared and cannot be downloaded, not of equally large labelled images, or
+      InputError: the set is unknown, not prepared, not of equally large labelled images, or
         larger than `max_bytes`.
     """
     root = pathlib.Path(data_dir).expanduser() if data_dir else data_folder()
@@ -123,6 +123,7 @@ def _cache_file(dataset: str, root: pathlib.Path) -> pathlib.Path | None:
 def _tensorflow_datasets() -> ModuleType:
     """Imports TFDS, with TensorFlow kept off every accelerator before its first operation."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # of no use to a reader of records, and announced each time
     try:
         import tensorflow as tf
         import tensorflow_datasets
@@ -137,7 +138,7 @@ def _tensorflow_datasets() -> ModuleType:
 
 
 def _prepared(dataset: str, root: pathlib.Path):
-    """The set's TFDS builder, downloaded and prepared if need be."""
+    """The TFDS builder of a set that is on disk."""
     tensorflow_datasets = _tensorflow_datasets()
     try:
         builder = tensorflow_datasets.builder(dataset, data_dir=str(root))
@@ -147,15 +148,12 @@ def _prepared(dataset: str, root: pathlib.Path):
     except ValueError as error:
         raise InputError(f"data.dataset = {dataset!r}: {' '.join(str(error).split())}") from None
     if not builder.is_prepared():
-        try:
-            builder.download_and_prepare()
-        except Exception as error:  # whatever the network, the disk or a host's answer throws
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
-            raise InputError(
-                f"data.dataset = {dataset!r}: not prepared in {builder.data_dir} and could not be downloaded "
-                f"({type(error).__name__}: {reason[:120]}). Where there is a network, run "
-                f"`python -m tensorflow_datasets build {dataset} --data_dir={root}` and copy {root} here."
-            ) from None
+        # Downloading belongs to a machine and a moment that the user picks: without a network TFDS tries for minutes.
+        raise InputError(
+            f"data.dataset = {dataset!r}: not prepared, looked in {builder.data_dir}. Where there is a network, run "
+            f"`python -c \"import tensorflow_datasets as tfds; tfds.builder('{dataset}', data_dir='{root}')"
+            f".download_and_prepare()\"`, here or elsewhere, and copy {root / dataset} over."
+        )
     return builder
 
 
