@@ -1,0 +1,34 @@
+"""A small convolutional network with batch normalisation on Fashion-MNIST."""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """Plain values; `experiments/classify.py` says what each means."""
+    return ConfigDict(
+        {
+            "experiment": "classify",
+            "seed": 0,
+            "train": {"batch_size": 128, "epochs": 15},
+            "data": {"name": "tfds", "dataset": "fashion_mnist", "validation": 0.05},
+            "model": {
+                "name": "CNN",
+                "widths": (32, 64, 128),
+                "hidden": (256,),
+                "dropout": 0.4,
+                "norm": "batch",
+                "padding": "SAME",
+            },
+            "loss": {"name": "softmax_cross_entropy", "label_smoothing": 0.1},
+            "optimizer": {
+                "name": "adamw",
+                "learning_rate": {
+                    "name": "warmup_cosine_decay_schedule",
+                    "init_value": 0.0,
+                    "peak_value": 4e-3,
+                    "warmup_steps": 200,
+                },
+                "weight_decay": 0.05,
+            },
+        }
+    )

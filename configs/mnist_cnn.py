@@ -1,0 +1,18 @@
+"""The three-convolution network of the introductory tutorials on MNIST, five epochs."""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """Plain values; `experiments/classify.py` says what each means."""
+    return ConfigDict(
+        {
+            "experiment": "classify",
+            "seed": 0,
+            "train": {"batch_size": 64, "epochs": 5},
+            "data": {"name": "tfds", "dataset": "mnist", "validation": 0.05},
+            "model": {"name": "CNN", "widths": (32, 64, 64), "pool_last": False, "hidden": (64,)},
+            "loss": {"name": "softmax_cross_entropy"},
+            "optimizer": {"name": "adam", "learning_rate": {"name": "cosine_decay_schedule", "init_value": 2e-3}},
+        }
+    )
