@@ -38,6 +38,7 @@ class Checkpoints:
             options=ocp.CheckpointManagerOptions(
                 create=True,
                 cleanup_tmp_directories=True,  # what a killed save left behind
+                best_fn=self._score if monitor else None,  # without it orbax stores no metrics
                 preservation_policy=checkpoint_managers.AnyPreservationPolicy(
                     [
                         checkpoint_managers.LatestN(n=keep),

@@ -71,6 +71,14 @@ class Parallel(NamedTuple):
         """Puts a host batch on the devices, its leading axis split over them."""
         return jax.device_put(batch, NamedSharding(self.mesh, PartitionSpec(AXIS)))
 
+    def settle(self, outputs: PyTree) -> PyTree:
+        """Waits for the outputs of a step if no second one may be in flight, and returns them.
+
+        Several CPU devices share one pool of threads: the collectives of two steps at once wait for each other's
+        threads, and XLA aborts the process.
+        """
+        return jax.block_until_ready(outputs) if self.mesh.size > 1 and _on_cpu(self.mesh) else outputs
+
     def check_batch(self, size: int) -> None:
         """Raises InputError if the devices do not divide a global batch of this size."""
         if size % self.mesh.size:
@@ -79,6 +87,10 @@ class Parallel(NamedTuple):
                 f"batch_size = {size}: the global batch is split over {self.mesh.size} devices, which do not divide "
                 f"it. Use a multiple of {self.mesh.size}, such as {low or self.mesh.size} or {low + self.mesh.size}."
             )
+
+
+def _on_cpu(mesh: Mesh) -> bool:
+    return mesh.devices.flat[0].platform == "cpu"
 
 
 def data_parallel(

@@ -100,7 +100,7 @@ def compile_task(
         return build("init", init, key, data, rows, out_shardings=shardings)(key, data, rows)
 
     def next_state(state: State, index: int) -> tuple[State, Metrics]:
-        return step(state, data, parallel.split(train.host(index)), key)
+        return parallel.settle(step(state, data, parallel.split(train.host(index)), key))
 
     eval_steps: dict[Any, Callable] = {}
 
@@ -120,7 +120,7 @@ def compile_task(
             )
         return metrics.compute(
             [
-                eval_steps[signature](state, data, parallel.split(batches.host(index)), key)
+                parallel.settle(eval_steps[signature](state, data, parallel.split(batches.host(index)), key))
                 for index in range(batches.passes)
             ]
         )
