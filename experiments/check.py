@@ -148,8 +148,10 @@ def _value(path: str, value: Any, argument: Argument) -> Any:
 
 def _spec(path: str, value: Any, module: str, given: Collection[str]) -> dict[str, Any]:
     """Checks {"name": ..., **arguments} against the public definition of that name in `module`."""
-    if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
+    if not isinstance(value, Mapping):
         raise InputError(f"{path} = {value!r}: allowed is a section with a `name` out of {module}, and its arguments.")
+    if "name" not in value:
+        raise InputError(f"{path}.name is missing: it says what is meant out of {module}.")
     found = {public: _lookup(module, public) for public in _public(module)}
     wanted = {"optax": _is_optimizer, "optax.schedules": _is_schedule}.get(module, bool)
     definitions = {public: definition for public, definition in found.items() if definition and wanted(definition)}

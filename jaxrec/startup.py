@@ -35,12 +35,16 @@ def device_line() -> str:
     devices = jax.devices()
     kind = f"{os.cpu_count()} cores" if devices[0].platform == "cpu" else devices[0].device_kind
     line = f"{devices[0].platform} x {len(devices)} ({kind})"
-    if devices[0].platform == "cpu" and "cpu" not in (jax.config.jax_platforms or "") and gpu_card():
+    if devices[0].platform == "cpu" and gpu_card() and not _cpu_on_purpose():
         line += (
             "\nWARNING: this machine has a GPU and JAX runs on the CPU. Install the plugin, pip install "
             "'jaxrec[cuda]', or say that you mean it: --platform=cpu."
         )
     return line
+
+
+def _cpu_on_purpose() -> bool:
+    return "cpu" in (jax.config.jax_platforms or "")
 
 
 def gpu_card() -> bool:

@@ -1,0 +1,274 @@
+"""Config checks: what is wrong is said in one line, before JAX starts."""
+
+import copy
+import pathlib
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from experiments.check import KINDS, check
+from experiments.config import Reads, _load, from_flags
+from jaxrec import types
+from jaxrec.errors import InputError
+
+ROOT = pathlib.Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "configs").glob("*.py"))
+NAN, INF = float("nan"), float("inf")
+
+GOOD = {
+    "experiment": "classify",
+    "train": {"batch_size": 8, "steps": 3},
+    "data": {"name": "digits"},
+    "model": {"name": "CNN", "widths": (4, (8, 8))},
+    "loss": {"name": "softmax_cross_entropy", "label_smoothing": 0.1},
+    "optimizer": {"name": "adamw", "learning_rate": {"name": "cosine_decay_schedule", "init_value": 1e-3}},
+}
+
+# (key, value, what the line must say besides both)
+BAD = [
+    ("experiment", "clasify", "Did you mean 'classify'"),
+    ("experiment", None, "allowed is classify"),
+    ("exprmnt", 1, "Did you mean 'experiment'|takes no such key"),
+    ("sed", 0, "Did you mean 'seed'"),
+    ("seed", -1, "a whole number, 0 or more"),
+    ("seed", 1.0, "a whole number"),
+    ("seed", True, "a whole number"),
+    ("seed", "0", "a whole number"),
+    ("clip_norm", 0.0, "a number above 0 or None"),
+    ("clip_norm", "1", "a number above 0 or None"),
+    ("l2", -1e-4, "a number, 0 or more"),
+    ("l2", NAN, "a number, 0 or more"),
+    ("l2", True, "a number, 0 or more"),
+    ("train", None, "a section with keys batch_size"),
+    ("train", 3, "a section with keys batch_size"),
+    ("train.batch_size", 0, "a whole number, 1 or more"),
+    ("train.batch_size", 8.0, "a whole number, 1 or more"),
+    ("train.batch_size", "8", "a whole number, 1 or more"),
+    ("train.batchsize", 8, "Did you mean 'batch_size'"),
+    ("train.steps", 0, "a whole number, 1 or more"),
+    ("train.steps", -5, "a whole number, 1 or more"),
+    ("train.steps", None, "exactly one"),
+    ("train.epochs", 2, "exactly one"),
+    ("train.epochs", 0, "a number above 0"),
+    ("train.epochs", INF, "a number above 0"),
+    ("train.log_every", 0, "a whole number, 1 or more"),
+    ("train.eval_every", 1.5, "a whole number, 1 or more or None"),
+    ("train.keep", 0, "a whole number, 1 or more"),
+    ("train.rule", "fdsp", "Did you mean 'fsdp'"),
+    ("train.parallel", "pjit", "'jit', 'pmap'"),
+    ("train.parallel", True, "'jit', 'pmap'"),
+    ("data", "digits", "a section with a `name` out of jaxrec.data.sources"),
+    ("data.name", "digit", "Did you mean 'digits'"),
+    ("data.name", 3, "no such name in jaxrec.data.sources"),
+    ("data.validation", 1.0, "a number from 0 to below 1"),
+    ("data.validation", -0.1, "a number from 0 to below 1"),
+    ("data.validation", "0.1", "a number from 0 to below 1"),
+    ("data.path", "x.npz", "digits takes no such key"),
+    ("model.name", "CNNN", "Did you mean 'CNN'"),
+    ("model.name", "jnp", "no such name in jaxrec.models"),
+    ("model.widths", 32, "a sequence of whole numbers"),
+    ("model.widths", (32, 0), "a sequence of whole numbers"),
+    ("model.widths", (32, ()), "a sequence of whole numbers"),
+    ("model.widths", (32.0,), "a sequence of whole numbers"),
+    ("model.widhts", (32,), "Did you mean 'widths'"),
+    ("model.kernel", 0, "a whole number, 1 or more"),
+    ("model.pool", "maximum", "'max', 'average'"),
+    ("model.pool_last", 1, "True or False"),
+    ("model.pool_last", "False", "True or False"),
+    ("model.dropout", 1, "a number from 0 to below 1"),
+    ("model.dropout", NAN, "a number from 0 to below 1"),
+    ("model.norm", "btach", "Did you mean 'batch'"),
+    ("model.norm", None, "'none', 'batch', 'group'"),
+    ("model.dtype", "float16", "'float32', 'bfloat16'"),
+    ("model.classes", 10, "takes no such key"),  # the data say how many
+    ("loss.name", "cross_entropy", "Did you mean 'softmax_cross_entropy'"),
+    ("loss.label_smoothing", 1.5, "a number from 0 to below 1"),
+    ("loss.smoothing", 0.1, "Did you mean 'label_smoothing'"),
+    ("optimizer.name", "adamm", "Did you mean 'adam"),
+    ("optimizer.name", "chain", "no such name in optax"),
+    ("optimizer.learning_rate", -0.1, "a number, 0 or more"),
+    ("optimizer.learning_rate", "0.1", "a number, 0 or more"),
+    ("optimizer.learning_rate", True, "a number, 0 or more"),
+    ("optimizer.learning_rate", None, "a number, 0 or more"),
+    ("optimizer.learning_rat", 0.1, "Did you mean 'learning_rate'"),
+    ("optimizer.weight_decay", -1, "a number, 0 or more"),
+    ("optimizer.nesterov", 1, "True or False"),
+    ("optimizer.momentum", 0.9, "adamw takes no such key"),
+    ("optimizer.learning_rate.name", "cosine", "no such name in optax.schedules"),
+    ("optimizer.learning_rate.init_value", -1e-3, "a number, 0 or more|a number"),
+    ("optimizer.learning_rate.init_valu", 1e-3, "Did you mean 'init_value'"),
+]
+
+
+def changed(config: dict, key: str, value: object) -> dict:
+    config = copy.deepcopy(config)
+    *path, last = key.split(".")
+    section = config
+    for part in path:
+        section = section[part]
+    section[last] = value
+    return config
+
+
+def without(config: dict, key: str) -> dict:
+    config = copy.deepcopy(config)
+    *path, last = key.split(".")
+    section = config
+    for part in path:
+        section = section[part]
+    del section[last]
+    return config
+
+
+def paths(config: dict, prefix: str = "") -> Iterator[str]:
+    for key, value in config.items():
+        yield prefix + key
+        if isinstance(value, dict):
+            yield from paths(value, f"{prefix}{key}.")
+
+
+def test_a_good_config_comes_back_complete():
+    resolved = check(GOOD)
+    assert resolved["model"] == {
+        "name": "CNN",
+        "widths": (4, (8, 8)),
+        "kernel": 3,
+        "pool": "max",
+        "pool_last": True,
+        "activation": "relu",
+        "hidden": (64,),
+        "dropout": 0.0,
+        "norm": "none",
+        "padding": "VALID",
+        "dtype": "float32",
+    }
+    assert resolved["optimizer"]["b1"] == 0.9
+    assert resolved["seed"] == 0
+    assert check(resolved) == resolved
+
+
+@pytest.mark.parametrize(("key", "value", "said"), BAD, ids=[f"{key}={value}" for key, value, _ in BAD])
+def test_bad_values_are_refused_in_one_line(key, value, said):
+    with pytest.raises(InputError, match=said) as caught:
+        check(changed(GOOD, key, value))
+    line = str(caught.value)
+    assert "\n" not in line
+    assert f"config.{key}" in line
+    assert repr(value) in line
+
+
+@pytest.mark.parametrize(
+    "key", ["train", "train.batch_size", "data", "data.name", "model", "loss", "optimizer.learning_rate"]
+)
+def test_missing_keys_are_named(key):
+    with pytest.raises(InputError, match=rf"config\.{key} is missing"):
+        check(without(GOOD, key))
+
+
+def test_every_argument_kind_is_checked():
+    """A kind that the checker does not know would let anything pass."""
+    kinds = {name for name, value in vars(types).items() if value in (int, float) or name == "Widths"}
+    assert kinds
+    assert kinds <= set(KINDS)
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+def test_a_letter_dropped_from_any_key_of_any_config_is_caught(file):
+    """Every letter of every key: in the file, and on the command line."""
+    config = _load(str(file))
+    for key in paths(config):
+        *path, last = key.split(".")
+        for position in range(len(last)):
+            wrong = ".".join([*path, last[:position] + last[position + 1 :]])
+            if wrong in paths(check(config)) or not wrong.rpartition(".")[2]:
+                continue  # "steps" without its "s" would be another key only if there were one
+            value = config
+            for part in key.split("."):
+                value = value[part]
+            with pytest.raises(InputError) as caught:
+                check(changed(without(config, key), wrong, value))
+            assert "config." in str(caught.value)
+    for key in paths(check(config)):
+        with pytest.raises(InputError, match="no such key"):
+            from_flags([f"--config={file}", f"--config.{key[:-1]}=1"])
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("0.5", 0.5), ("1", 1), ("None", None), ("7", 7)],
+)
+def test_values_on_the_command_line_keep_their_type(text, value):
+    config, _, _ = from_flags([f"--config={ROOT}/configs/digits_cnn.py", f"--config.clip_norm={text}"])
+    assert config["clip_norm"] == value
+    assert type(config["clip_norm"]) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("flag", "path", "value"),
+    [
+        ("--config.model.widths=(8,(4,4))", ("model", "widths"), (8, (4, 4))),
+        ("--config.model.widths=[8]", ("model", "widths"), (8,)),
+        ("--config.model.pool_last=false", ("model", "pool_last"), False),
+        ("--config.model.pool=average", ("model", "pool"), "average"),
+        ("--config.optimizer.learning_rate=3e-4", ("optimizer", "learning_rate"), 3e-4),
+        ("--config.optimizer.learning_rate.init_value=0.5", ("optimizer", "learning_rate", "init_value"), 0.5),
+        ("--config.train.eval_every=10", ("train", "eval_every"), 10),
+    ],
+)
+def test_any_argument_can_be_set_from_the_command_line(flag, path, value):
+    config, name, left = from_flags([f"--config={ROOT}/configs/digits_cnn.py", flag, "--workdir=x"])
+    for key in path:
+        config = config[key]
+    assert config == value
+    assert (name, left) == ("digits_cnn", ["--workdir=x"])
+
+
+def test_a_section_can_be_replaced_as_a_whole():
+    config, _, _ = from_flags(
+        [f"--config={ROOT}/configs/digits_cnn.py", "--config.optimizer={'name': 'sgd', 'learning_rate': 0.1}"]
+    )
+    assert config["optimizer"]["name"] == "sgd"
+    assert "b1" not in config["optimizer"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "--config=FILE is missing"),
+        (["--config=configs/nothing.py"], "no such file"),
+        (["--config=digits.py", "--config"], "needs a value"),
+    ],
+)
+def test_a_missing_config_is_said(arguments, said):
+    with pytest.raises(InputError, match=said):
+        from_flags(arguments)
+
+
+def test_files_that_are_no_config_are_refused(tmp_path):
+    (tmp_path / "a.json").write_text("{not json")
+    (tmp_path / "b.py").write_text("x = 1\n")
+    with pytest.raises(InputError, match="not JSON"):
+        from_flags([f"--config={tmp_path}/a.json"])
+    with pytest.raises(InputError, match=r"no get_config\(\)"):
+        from_flags([f"--config={tmp_path}/b.py"])
+
+
+def test_a_key_that_nothing_reads_is_an_error():
+    reads = Reads({"seed": 0, "data": {"name": "digits", "validation": 0.1}})
+    assert (reads["seed"], reads["data"]["name"]) == (0, "digits")
+    with pytest.raises(InputError, match=r"config\.data\.validation = 0\.1 is set, and nothing reads it"):
+        reads.check_all_read()
+    assert dict(reads["data"]) == {"name": "digits", "validation": 0.1}
+    reads.check_all_read()
+
+
+def test_a_typo_is_found_before_jax_is_imported():
+    blocked = "import sys, runpy; sys.modules['jax'] = None; runpy.run_path('launch.py', run_name='__main__')"
+    flags = ["--config=configs/digits_cnn.py", "--config.model.widhts=(3,)"]
+    done = subprocess.run(
+        [sys.executable, "-c", blocked, *flags], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr == "launch.py: --config.model.widhts: the config has no such key. Did you mean 'model.widths'?\n"

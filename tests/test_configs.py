@@ -1,0 +1,58 @@
+"""Every shipped config, shrunk, through the real launch.py."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+import launch
+from experiments.config import from_flags
+from jaxrec.records import read
+
+CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
+SHAPES = {"mnist": (28, 28, 1), "fashion_mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
+
+
+@pytest.fixture(scope="module")
+def stand_ins(tmp_path_factory) -> dict[str, str]:
+    """For each TFDS set a config names, 48 images of noise in its shape: the overriding data section."""
+    folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    sections = {}
+    for name, shape in SHAPES.items():
+        arrays = {}
+        for split, count in (("train", 32), ("validation", 8), ("test", 8)):
+            arrays[f"x_{split}"] = rng.integers(0, 256, (count, *shape), np.uint8)
+            arrays[f"y_{split}"] = np.arange(count) % 10
+        np.savez(folder / f"{name}.npz", classes=np.array(list("abcdefghij")), **arrays)
+        sections[name] = f"{{'name': 'npz', 'path': '{folder / name}.npz'}}"
+    return sections
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+def test_config_runs(file, stand_ins, tmp_path, capsys):
+    config, _, _ = from_flags([f"--config={file}"])
+    data = config["data"]
+    assert data["name"] == "digits" or data["dataset"] in SHAPES, "the config's data set needs a stand-in"
+    flags = [
+        f"--config={file}",
+        f"--workdir={tmp_path}/run",
+        "--config.train.steps=2",
+        "--config.train.epochs=None",
+        "--config.train.batch_size=8",
+        *([f"--config.data={stand_ins[data['dataset']]}"] if data["name"] == "tfds" else []),
+    ]
+    assert launch.main(flags) == 0, capsys.readouterr().err
+    capsys.readouterr()
+    (record,) = read(tmp_path / "run" / "metrics.jsonl")
+    assert record["step"] == 2
+    assert all(np.isfinite(value) for value in record.values())
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+def test_config_states_its_claim(file):
+    """Command, what it reaches with n and std, and on what hardware."""
+    text = file.read_text().split('"""')[1]
+    assert f"python launch.py --config=configs/{file.name}" in text
+    assert "%" in text
+    assert "n = " in text
+    assert "cores" in text

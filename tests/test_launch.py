@@ -1,0 +1,271 @@
+"""The command line, from flags to what a run leaves behind."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import launch
+from experiments import classify
+from jaxrec import doctor
+from jaxrec.checkpoint import Checkpoints
+from jaxrec.records import read
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+SMALL = [
+    f"--config={ROOT}/configs/digits_cnn.py",
+    "--config.model.widths=(4,)",
+    "--config.model.hidden=(8,)",
+    "--config.train.batch_size=16",
+    "--config.train.epochs=None",
+    "--config.train.eval_every=50",
+]
+
+
+def run_alone(*flags: str, python: str = "pass", **environment: str) -> subprocess.CompletedProcess:
+    """Runs launch.py in a process of its own, on one device, after the statements in `python`."""
+    program = f"import sys, runpy; {python}; runpy.run_path('launch.py', run_name='__main__')"
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", program, *flags],
+        cwd=ROOT,
+        env={**os.environ, "JAX_NUM_CPU_DEVICES": "1", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> tuple[pathlib.Path, subprocess.CompletedProcess]:
+    """1,000 steps with TensorFlow out of reach and the output piped."""
+    workdir = tmp_path_factory.mktemp("runs") / "small"
+    done = run_alone(
+        *SMALL, "--config.train.steps=1000", f"--workdir={workdir}", python="sys.modules['tensorflow'] = None"
+    )
+    assert done.returncode == 0, done.stderr
+    return workdir, done
+
+
+def test_a_piped_run_is_short_and_plain(finished):
+    _, done = finished
+    assert done.stdout.startswith("cpu x 1 (")
+    assert len(done.stdout.splitlines()) < 60
+    assert "\r" not in done.stdout
+    assert "\x1b" not in done.stdout
+    assert done.stderr == ""
+
+
+def test_a_run_leaves_its_records(finished):
+    workdir, done = finished
+    assert {path.name for path in workdir.iterdir()} >= {
+        *("config.json", "environment.json", "checkpoints", "metrics.jsonl", "tensorboard", "curves.png", "result.json")
+    }
+    assert [record["step"] for record in read(workdir / "metrics.jsonl")] == list(range(50, 1001, 50))
+    assert json.loads((workdir / "environment.json").read_text())["versions"].keys() >= {"jax", "flax", "optax"}
+    result = json.loads((workdir / "result.json").read_text())
+    best = max(record["validation/accuracy"] for record in read(workdir / "metrics.jsonl"))
+    assert result["metrics"]["validation"]["accuracy"] == best > 0.5  # chance is 0.1
+    assert f"{100 * result['metrics']['test']['accuracy']:.2f} %" in done.stdout
+    assert str(workdir) in done.stdout
+
+
+def test_the_same_command_says_that_the_run_is_finished(finished, capsys):
+    workdir, done = finished
+    assert launch.main([*SMALL, "--config.train.steps=1000", f"--workdir={workdir}"]) == 0
+    shown = capsys.readouterr().out
+    assert "This run is finished" in shown
+    assert (
+        done.stdout.partition("split")[2].partition("\n\n")[0].splitlines()[2:5]
+        == (shown.partition("split")[2].splitlines()[2:5])
+    )
+
+
+def test_another_config_on_the_folder_is_refused_with_the_difference(finished, capsys):
+    workdir, _ = finished
+    before = {path: path.read_bytes() for path in workdir.glob("*.json*")}
+    assert launch.main([*SMALL, "--config.train.steps=999", "--config.seed=1", f"--workdir={workdir}"]) == 2
+    line = capsys.readouterr().err
+    assert "config.train.steps: 1000 -> 999; config.seed: 0 -> 1" in line
+    assert "--fresh" in line
+    assert line.count("\n") == 1
+    assert {path: path.read_bytes() for path in workdir.glob("*.json*")} == before
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(finished, tmp_path):
+    """SIGKILL at some step of the run, then the same command again."""
+    whole, _ = finished
+    workdir = tmp_path / "killed"
+    flags = [*SMALL, "--config.train.steps=1000", f"--workdir={workdir}"]
+    process = subprocess.Popen(
+        [sys.executable, "launch.py", *flags],
+        cwd=ROOT,
+        env={**os.environ, "JAX_NUM_CPU_DEVICES": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    for line in process.stdout:
+        if line.startswith("step 450/"):
+            process.send_signal(signal.SIGKILL)
+            break
+    process.wait()
+    process.stdout.close()
+    done = run_alone(*flags)
+    assert done.returncode == 0, done.stderr
+    assert f"Resuming {workdir} at step" in done.stdout
+    assert (workdir / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
+    first, second = (json.loads((folder / "result.json").read_text()) for folder in (whole, workdir))
+    assert first["metrics"] == second["metrics"]
+    for name, stored in stored_arrays(whole).items():
+        assert stored.tobytes() == stored_arrays(workdir)[name].tobytes(), name
+
+
+def stored_arrays(workdir: pathlib.Path) -> dict[str, np.ndarray]:
+    """Every array of the newest checkpoint."""
+    import orbax.checkpoint as ocp
+
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
+        step = checkpoints.latest()
+    tree = ocp.StandardCheckpointer().restore(workdir / "checkpoints" / str(step) / "default")
+    import jax
+
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def test_fresh_moves_the_old_run_aside(finished, tmp_path, capsys):
+    flags = [*SMALL, "--config.train.steps=2", f"--workdir={tmp_path}/run"]
+    assert launch.main(flags) == 0
+    old = (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert launch.main([*flags, "--config.seed=1", "--fresh"]) == 0
+    (aside,) = (path for path in tmp_path.iterdir() if path.name != "run")
+    assert (aside / "metrics.jsonl").read_text() == old != (tmp_path / "run" / "metrics.jsonl").read_text()
+    capsys.readouterr()
+
+
+def test_a_config_json_repeats_its_run(finished, tmp_path, capsys):
+    workdir, _ = finished
+    assert launch.main([f"--config={workdir}/config.json", f"--workdir={workdir}"]) == 0
+    assert "This run is finished" in capsys.readouterr().out
+
+
+def test_a_folder_has_one_owner(tmp_path, capsys):
+    flags = [*SMALL, "--config.train.steps=100000", f"--workdir={tmp_path}/run"]
+    owner = subprocess.Popen([sys.executable, "launch.py", *flags], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        while not owner.stdout.readline().startswith("step "):
+            assert owner.poll() is None
+        assert launch.main(flags) == 2
+        assert f"process {owner.pid} on " in capsys.readouterr().err
+    finally:
+        owner.kill()
+        owner.wait()
+        owner.stdout.close()
+
+
+def test_the_smoke_test_goes_through_every_phase(capsys):
+    assert launch.main([*SMALL, "--config.train.steps=50", "--smoke"]) == 0
+    shown = capsys.readouterr().out
+    for phase in ("step 1/1", "Resuming", "at step 1 of 2", "step 2/2", "validation/accuracy", "test"):
+        assert phase in shown
+
+
+def test_validation_chooses_and_test_is_read_once_at_the_end(tmp_path, monkeypatch, capsys):
+    """Every batch that is asked for, in order, with the split it belongs to."""
+    asked: list[tuple[str, tuple[int, ...]]] = []
+    build = classify.build
+
+    def watched(batches, split):
+        def host(step):
+            rows = batches.host(step)
+            asked.append((split, tuple(rows["id"])))
+            return rows
+
+        return batches._replace(host=host)
+
+    def watching(**config):
+        experiment = build(**config)
+        passes = {split: watched(batches, split) for split, batches in experiment.passes.items()}
+        return experiment._replace(train=watched(experiment.train, "training"), passes=passes)
+
+    monkeypatch.setattr(classify, "build", watching)
+    assert launch.main([*SMALL, "--config.train.steps=100", f"--workdir={tmp_path}/run"]) == 0
+    capsys.readouterr()
+    order = [split for split, _ in asked]
+    last_training = max(index for index, split in enumerate(order) if split == "training")
+    assert "test" not in order[:last_training]
+    assert "validation" in order[:last_training]
+    ids = {split: [i for s, rows in asked for i in rows if s == split and i >= 0] for split in set(order)}
+    assert not set(ids["training"]) & set(ids["validation"])
+    assert not (set(ids["training"]) | set(ids["validation"])) & set(ids["test"])
+    once = ids["test"][16:]  # evaluation looks at the first batch twice, the first time for its shapes
+    assert sorted(set(ids["test"])) == sorted(dict.fromkeys(ids["test"]))
+    assert len(once) == len(set(once)) == len(set(ids["test"]))
+
+
+def test_bad_command_lines_end_with_code_2_and_one_line(capsys, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    for flags, said in [
+        (["--config=configs/nothing.py"], "no such file"),
+        ([*SMALL, "--config.train.steps=2", "--wrkdir=x"], "Did you mean: workdir"),
+        ([*SMALL, "--config.train.steps=2", "--platform=gup"], "cpu|gpu|tpu"),
+        ([*SMALL, "--config.train.steps=2", "train"], "'train' is no command"),
+        ([*SMALL, "--config.train.steps=2", "--config.train.batch_size=12"], "batch_size = 12"),
+        ([*SMALL, "--config.train.steps=2", f"--workdir={file}"], "cannot make this folder"),
+        ([*SMALL, "--config.train.steps=2", "--config.data={'name': 'npz', 'path': 'none.npz'}"], "no such file"),
+        ([*SMALL, "--config.train.steps=2", "--config.model.widths=(4,4,4,4)"], "nothing is left of an image"),
+    ]:
+        flags = [flag for flag in flags if "batch_size=16" not in flag or "12" not in str(flags)]
+        assert (
+            launch.main([*flags, *([] if any("workdir" in f for f in flags) else [f"--workdir={tmp_path}/run"])]) == 2
+        )
+        line = capsys.readouterr().err
+        assert said in line
+        assert line.count("\n") == 1
+    assert not (tmp_path / "run").exists(), "a run that never started left something behind"
+
+
+def test_a_platform_that_is_not_there_is_said():
+    done = run_alone(*SMALL, "--config.train.steps=2", "--platform=gpu", JAX_PLATFORMS="")
+    assert done.returncode == 2
+    assert done.stderr.startswith("launch.py: --platform=gpu: JAX finds none here. Install its plugin")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_gpu_that_lies_idle_is_announced_loudly(monkeypatch):
+    from jaxrec import startup
+
+    monkeypatch.setattr(startup, "gpu_card", lambda: True)
+    monkeypatch.setattr(startup, "_cpu_on_purpose", lambda: False)
+    assert "WARNING: this machine has a GPU and JAX runs on the CPU" in startup.device_line()
+    monkeypatch.undo()
+    monkeypatch.setattr(startup, "gpu_card", lambda: True)  # the tests run with JAX_PLATFORMS=cpu
+    assert "WARNING" not in startup.device_line()
+
+
+def test_doctor_finds_no_trouble_in_a_sound_installation_and_names_what_is_missing(monkeypatch, capsys):
+    assert launch.main(["doctor"]) == 0
+    shown = capsys.readouterr().out
+    for what in ("python", "jax", "devices", "data sets", "cache"):
+        assert what in shown
+    monkeypatch.setattr(doctor.importlib.metadata, "requires", lambda _: ["nosuchpackage>=3", "numpy>=99"])
+    assert launch.main(["doctor"]) == 1
+    shown = capsys.readouterr().out
+    assert "TROUBLE: nosuchpackage is missing. pip install 'nosuchpackage>=3'" in shown
+    assert "does not fit. pip install --upgrade 'numpy>=99'" in shown
+
+
+def test_help_is_the_docstring(capsys):
+    assert launch.main(["--help"]) == 0
+    assert "--workdir=FOLDER" in capsys.readouterr().out
+
+
+def test_launch_stays_short():
+    lines = {file: len((ROOT / file).read_text().splitlines()) for file in ("launch.py", "jaxrec/train.py")}
+    assert lines["launch.py"] < 120
+    assert lines["jaxrec/train.py"] < 200

@@ -1,0 +1,100 @@
+"""What a run writes and shows."""
+
+import io
+import json
+import math
+
+import pytest
+from rich.console import Console
+
+from jaxrec.progress import ProgressLine
+from jaxrec.records import Records, draw_curves, read
+from jaxrec.train import Moment
+
+
+def moment(step: int, **scalars: float) -> Moment:
+    return Moment(
+        step=step,
+        steps=100,
+        previous=step - 10,
+        state=None,
+        examples=640,
+        seconds=0.5,
+        evaluate=None,
+        scalars={name.replace("_", "/"): value for name, value in scalars.items()},
+    )
+
+
+def tensorboard_scalars(folder) -> dict[str, dict[int, float]]:
+    """Reads event files with TensorBoard's record format, independently of the writer."""
+    from tensorboardX.proto import event_pb2
+
+    scalars: dict[str, dict[int, float]] = {}
+    for file in sorted(folder.glob("events.out.tfevents.*")):
+        data = file.read_bytes()
+        while data:
+            length = int.from_bytes(data[:8], "little")
+            event = event_pb2.Event.FromString(data[12 : 12 + length])
+            data = data[12 + length + 4 :]
+            for value in event.summary.value:
+                scalars.setdefault(value.tag, {})[event.step] = value.simple_value
+    return scalars
+
+
+def test_each_moment_is_one_line_and_one_event(tmp_path):
+    with Records(tmp_path) as record:
+        record(moment(10, train_loss=0.5))
+        record(moment(20, train_loss=math.nan, validation_accuracy=0.25))
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines == [
+        {"step": 10, "train/loss": 0.5},
+        {"step": 20, "train/loss": None, "validation/accuracy": 0.25},
+    ]
+    events = tensorboard_scalars(tmp_path / "tensorboard")
+    assert events["train/loss"][10] == 0.5
+    assert math.isnan(events["train/loss"][20])
+    assert events["validation/accuracy"] == {20: 0.25}
+    assert events["speed/images_per_second"] == {10: 1280, 20: 1280}
+
+
+def test_what_came_after_the_checkpoint_is_taken_back(tmp_path):
+    with Records(tmp_path) as record:
+        for step in (10, 20, 30):
+            record(moment(step, train_loss=step))
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 40, "tra')  # killed while writing
+    with Records(tmp_path, step=20) as record:
+        record(moment(30, train_loss=3))
+    assert [(r["step"], r["train/loss"]) for r in read(tmp_path / "metrics.jsonl")] == [(10, 10), (20, 20), (30, 3)]
+
+
+def test_curves_are_drawn(tmp_path):
+    with Records(tmp_path) as record:
+        record(moment(10, train_loss=0.5, train_accuracy=0.1))
+        record(moment(20, train_loss=math.nan, train_accuracy=0.2, validation_accuracy=0.25))
+    draw_curves(tmp_path)
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_without_moments_draws_nothing(tmp_path):
+    Records(tmp_path).__exit__()
+    draw_curves(tmp_path)
+    assert not (tmp_path / "curves.png").exists()
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_terminal_gets_a_live_line_and_a_file_plain_lines(terminal):
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=terminal, width=200)
+    with ProgressLine(100, console=console) as progress:
+        for step in range(10, 101, 10):
+            progress(moment(step, train_loss=1 / step, **({"validation_accuracy": 0.5} if step == 50 else {})))
+    shown = file.getvalue()
+    assert "step 50/100  train/loss 0.0200  validation/accuracy 0.5000  1,280 images/s  0:00:02 left" in shown
+    if terminal:
+        assert "\x1b[" in shown  # redrawn in place
+        assert "step 40/100" not in shown  # no evaluation, so no line is left behind
+    else:
+        assert "\r" not in shown
+        assert "\x1b" not in shown
+        assert len(shown.splitlines()) == 10
