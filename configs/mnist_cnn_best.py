@@ -23,10 +23,9 @@ def get_config() -> ConfigDict:
             "optimizer": {
                 "name": "adamw",
                 "learning_rate": {
-                    "name": "warmup_cosine_decay_schedule",
-                    "init_value": 0.0,
+                    "name": "cosine_onecycle_schedule",
                     "peak_value": 4e-3,
-                    "warmup_steps": 200,
+                    "pct_start": 0.1,
                 },
                 "weight_decay": 0.05,
             },

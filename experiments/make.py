@@ -43,13 +43,19 @@ def make_optimizer(
       l2: added to the gradient as l2 * weight, the derivative of l2 / 2 * |weight|^2.
 
     Weight decay, `l2` and the optimizer's own, leaves biases and norm scales alone.
+
+    Raises:
+      InputError: optax has no such name, or the schedule does not fit the run.
     """
     arguments = dict(spec)
     if isinstance(arguments["learning_rate"], Mapping):
         schedule = make(optax.schedules, arguments["learning_rate"])
         wanted = inspect.signature(schedule).parameters
         whole_run = {name: steps for name in ("decay_steps", "transition_steps") if name in wanted}
-        arguments["learning_rate"] = schedule(**{**whole_run, **schedule.keywords})
+        try:
+            arguments["learning_rate"] = schedule(**{**whole_run, **schedule.keywords})
+        except ValueError as error:  # such as more warm-up than steps
+            raise InputError(f"config.optimizer.learning_rate over {steps} steps: {error}") from None
     optimizer = make(optax, arguments)
     masks = {"mask", "weight_decay_mask"} & set(inspect.signature(optimizer).parameters)
     return optax.chain(

@@ -1,0 +1,109 @@
+"""What the trainer's loop costs: images/s of `fit` with its hooks on, over those of the bare jitted step.
+
+    python benchmarks/loop.py [--rounds=7] [--seconds=4]
+
+Both train the same network on the same data from the same state. The bare loop calls the jitted, donated step on
+batches that lie on the device already and waits once at the end; `fit` selects, records, shows and saves as a run with
+the default config does (evaluation is work of its own and left out). Rounds alternate, and the ratio is taken within
+each round, since the speed of a shared machine drifts.
+"""
+
+import argparse
+import pathlib
+import statistics
+import tempfile
+import time
+
+import jax
+import numpy as np
+import optax
+from rich.console import Console
+
+from jaxrec import augment, hooks, losses
+from jaxrec.checkpoint import Checkpoints
+from jaxrec.data import sources
+from jaxrec.data.pipeline import train_batches
+from jaxrec.models import CNN
+from jaxrec.progress import ProgressLine
+from jaxrec.records import Records
+from jaxrec.task import from_loss
+from jaxrec.train import compile_task, fit
+
+CASES = {
+    "digits CNN 32-64-D128, 8x8x1, batch 64": (CNN(widths=(32, 64), hidden=(128,), padding="SAME"), (8, 8, 1), 64),
+    "CNN 32-64-64-D64, 32x32x3, batch 32": (CNN(widths=(32, 64, 64), pool_last=False), (32, 32, 3), 32),
+    "CNN 32-64-64-D64, 32x32x3, batch 128": (CNN(widths=(32, 64, 64), pool_last=False), (32, 32, 3), 128),
+}
+
+
+def images(shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """Real digits, enlarged to the shape: noise would train at the same speed, but never saturate a relu."""
+    data = sources.digits()
+    image = data.image.repeat(-(-shape[0] // 8), 1).repeat(-(-shape[1] // 8), 2)[:, : shape[0], : shape[1]]
+    return {"image": np.broadcast_to(image, (len(image), *shape)).copy(), "label": data.label}
+
+
+def measure(
+    model: CNN, shape: tuple[int, ...], batch_size: int, rounds: int, seconds: float
+) -> list[tuple[float, float]]:
+    """(images/s of fit, images/s of the bare step) for each round."""
+    arrays = images(shape)
+    transform = augment.standardise(*augment.moments(arrays["image"]))
+    train = train_batches(arrays, batch_size=batch_size, transform=transform)
+    task = from_loss(model, losses.softmax_cross_entropy, optax.adam(1e-3))
+    program = compile_task(task, train)
+    resident = jax.device_put(arrays)
+    fetch = jax.jit(train.fetch)
+    batches = [fetch(resident, jax.device_put(train.host(step))) for step in range(16)]
+    bare_step = jax.jit(task.train_step, donate_argnums=0)
+    key = jax.random.key(0)
+
+    def bare(steps: int) -> float:
+        state, _ = bare_step(program.init(), batches[0], key)
+        jax.block_until_ready(state)
+        began = time.perf_counter()
+        for step in range(steps):
+            state, _ = bare_step(state, batches[step % len(batches)], key)
+        jax.block_until_ready(state)
+        return steps * batch_size / (time.perf_counter() - began)
+
+    def full(steps: int) -> float:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            open("/dev/null", "w") as nowhere,
+            Checkpoints(f"{folder}/checkpoints") as checkpoints,
+            Records(pathlib.Path(folder)) as record,
+            ProgressLine(steps, console=Console(file=nowhere, force_terminal=True)) as progress,
+        ):
+            began: list[float] = []
+            start = hooks.every(1, lambda moment: began.append(time.perf_counter()))
+            epoch = hooks.every(max(train.passes, 500), hooks.save(checkpoints))
+            fit(program, steps=steps + program.log_every, hooks=[start, record, progress, epoch])
+            # From the end of the first interval, which warms up, to the end of the last.
+            return steps * batch_size / (time.perf_counter() - began[0])
+
+    steps = max(100, int(seconds * bare(50) / batch_size) // 50 * 50)
+    full(50)
+    return [(full(steps), bare(steps)) for _ in range(rounds)]
+
+
+def main() -> None:
+    """Prints one row for each case."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    options = parser.parse_args()
+    print(f"jax {jax.__version__}, {jax.devices()[0].platform} x {jax.device_count()}")
+    for name, (model, shape, batch_size) in CASES.items():
+        pairs = measure(model, shape, batch_size, options.rounds, options.seconds)
+        ratios = [full / bare for full, bare in pairs]
+        quarter = statistics.quantiles(ratios, n=4)
+        full, bare = (statistics.median(column) for column in zip(*pairs, strict=True))
+        print(
+            f"{name:<42} fit {full:>8,.0f}/s  bare {bare:>8,.0f}/s  ratio {statistics.median(ratios):.3f} "
+            f"(quartiles {quarter[0]:.3f} to {quarter[2]:.3f}, n = {len(ratios)})"
+        )
+
+
+if __name__ == "__main__":
+    main()
