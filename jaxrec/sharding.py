@@ -82,10 +82,11 @@ class Parallel(NamedTuple):
     def check_batch(self, size: int) -> None:
         """Raises InputError if the devices do not divide a global batch of this size."""
         if size % self.mesh.size:
-            low = size - size % self.mesh.size
+            below = size - size % self.mesh.size
+            near = " or ".join(str(fits) for fits in (below, below + self.mesh.size) if fits)
             raise InputError(
                 f"batch_size = {size}: the global batch is split over {self.mesh.size} devices, which do not divide "
-                f"it. Use a multiple of {self.mesh.size}, such as {low or self.mesh.size} or {low + self.mesh.size}."
+                f"it. Use a multiple of {self.mesh.size}, such as {near}."
             )
 
 
