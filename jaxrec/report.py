@@ -11,6 +11,7 @@ from rich.table import Table
 
 from jaxrec.records import draw_curves
 from jaxrec.train import Moment
+from jaxrec.workdir import write_json
 
 
 class Speed:
@@ -50,9 +51,7 @@ def write(
         "training_seconds": speed.seconds,
         "notes": notes,
     }
-    partial = workdir / "result.partial"
-    partial.write_text(json.dumps(result, indent=2) + "\n")
-    partial.replace(workdir / "result.json")
+    write_json(workdir / "result.json", result)
 
 
 def show(workdir: pathlib.Path, note: str = "") -> int:

@@ -51,7 +51,7 @@ def owned(workdir: pathlib.Path, config: Mapping[str, Any], *, fresh: bool = Fal
                     f"folder, repeat that run with --config={file}, or move it aside with --fresh."
                 )
         else:
-            _write(file, wanted)
+            write_json(file, wanted)
         yield
 
 
@@ -76,10 +76,10 @@ def write_environment(workdir: pathlib.Path, devices: str) -> None:
         "python": platform.python_version(),
         "versions": versions,
     }
-    _write(workdir / "environment.json", environment)
+    write_json(workdir / "environment.json", environment)
 
 
-def _write(file: pathlib.Path, value: Any) -> None:
+def write_json(file: pathlib.Path, value: Any) -> None:
     """Writes JSON that is there whole or not at all."""
     partial = file.with_suffix(".partial")
     partial.write_text(json.dumps(value, indent=2) + "\n")

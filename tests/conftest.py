@@ -17,9 +17,6 @@ from jaxrec.data.pipeline import Dataset
 from jaxrec.sharding import Parallel, data_parallel
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# With steps in flight on meshes of 3 and of 8 devices in one process, JAX 0.10's CPU collectives wait for each other for
-# ever when two busy cores carry them all, and abort the process after 40 seconds.
-jax.config.update("jax_cpu_enable_async_dispatch", False)
 assert jax.device_count() == 8, "sharding cannot be tested: another jax was set up before this file"
 
 # Derandomized: a test run that fails once fails again. No deadline: the first example compiles.
