@@ -8,6 +8,8 @@ because it would take all of their memory.
 import hashlib
 import os
 import pathlib
+import zipfile
+import zlib
 from types import ModuleType
 
 import numpy as np
@@ -49,11 +51,12 @@ def npz(*, path: str, validation: Rate = 0.1, split_seed: Natural = 0) -> Datase
       InputError: the file is missing, no `.npz`, holds pickled objects, or its arrays are not labelled images.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, for np.load leaves a file open that it cannot read.
+        with pathlib.Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise InputError(f"data.path = {path!r}: no such file. Looked in {pathlib.Path(path).absolute()}.") from None
-    except (OSError, ValueError, AttributeError, EOFError) as error:
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"data.path = {path!r}: not an .npz file of plain arrays ({error}).") from None
     parts = {
         split: (arrays[f"x_{split}"], arrays[f"y_{split}"])
@@ -62,10 +65,7 @@ def npz(*, path: str, validation: Rate = 0.1, split_seed: Natural = 0) -> Datase
     }
     if "train" not in parts:
         raise InputError(f"data.path = {path!r}: needs arrays x_train and y_train, holds {sorted(arrays)}.")
-    if "classes" in arrays:
-        classes = [str(name) for name in arrays["classes"]]
-    else:
-        classes = [str(label) for label in range(int(max(y.max(initial=0) for _, y in parts.values())) + 1)]
+    classes = [str(name) for name in arrays["classes"]] if "classes" in arrays else None
     return _dataset(parts, classes, validation, split_seed)
 
 
@@ -187,22 +187,34 @@ def _read(builder, dataset: str, max_bytes: int) -> tuple[dict[str, tuple[np.nda
 
 
 def _dataset(
-    parts: dict[str, tuple[np.ndarray, np.ndarray]], classes: list[str], validation: float, split_seed: int
+    parts: dict[str, tuple[np.ndarray, np.ndarray]], classes: list[str] | None, validation: float, split_seed: int
 ) -> Dataset:
-    """Joins the splits into one array each and holds out the splits that are missing."""
+    """Joins the splits into one array each and holds out the splits that are missing.
+
+    Without names, the classes are the numbers from 0 to the largest label.
+    """
     for split, (x, y) in parts.items():
-        if x.ndim not in (3, 4) or y.shape != x.shape[:1] or x.dtype.kind not in "uf" or y.dtype.kind not in "iu":
+        pixels = x.dtype == np.uint8 or x.dtype.kind == "f"
+        if x.ndim not in (3, 4) or y.shape != x.shape[:1] or not pixels or y.dtype.kind not in "iu":
             raise InputError(
                 f"The {split} split needs images [N, H, W, C] or [N, H, W] of uint8 or float and whole-number labels "
                 f"[N]; got {x.dtype}{list(x.shape)} and {y.dtype}{list(y.shape)}."
             )
+        if x.dtype.kind == "f" and not np.isfinite(x).all():
+            raise InputError(f"The {split} images hold NaN or infinite values.")
+        if (x.shape[1:], x.dtype.kind) != (parts["train"][0].shape[1:], parts["train"][0].dtype.kind):
+            raise InputError(
+                f"The {split} images are {x.dtype}{list(x.shape)}, the train images {parts['train'][0].dtype}"
+                f"{list(parts['train'][0].shape)}: all splits need one size and one type."
+            )
+    if classes is None:
+        classes = [str(label) for label in range(int(max(y.max(initial=0) for _, y in parts.values())) + 1)]
+    for split, (_, y) in parts.items():
         if len(y) and not 0 <= y.min() <= y.max() < len(classes):
             raise InputError(
                 f"The {split} labels reach from {y.min()} to {y.max()}; {len(classes)} classes allow 0 to "
                 f"{len(classes) - 1}."
             )
-        if x.dtype.kind == "f" and not np.isfinite(x).all():
-            raise InputError(f"The {split} images hold NaN or infinite values.")
     image = np.concatenate([x for x, _ in parts.values()])
     image = image if image.dtype == np.uint8 else image.astype(np.float32)
     image = image if image.ndim == 4 else image[..., None]
