@@ -91,33 +91,35 @@ def tfds(
         larger than `max_bytes`.
     """
     root = pathlib.Path(data_dir).expanduser() if data_dir else data_folder()
-    cache = _cache_file(dataset, root)
-    if cache is None or not cache.exists():
+    info = _newest(dataset, root)
+    if info is None or not _cache_file(dataset, info).exists():
         builder = _prepared(dataset, root)
         parts, classes = _read(builder, dataset, max_bytes)
-        cache = _cache_file(dataset, root)
-        if cache is None:
-            raise InputError(f"data.dataset = {dataset!r}: TFDS prepared it, but not under {root}.")
+        # TFDS may have taken another version than the newest, or a default config that `dataset` does not name.
+        info = pathlib.Path(builder.data_dir) / "dataset_info.json"
+        cache = _cache_file(dataset, info)
         arrays = {f"{kind}_{split}": a for split, xy in parts.items() for kind, a in zip("xy", xy, strict=True)}
         cache.parent.mkdir(parents=True, exist_ok=True)
         partial = cache.with_suffix(f".{os.getpid()}.npz")
         np.savez(partial, classes=np.array(classes), **arrays)
         partial.replace(cache)  # a killed run leaves no half-written cache
-    return npz(path=str(cache), validation=validation, split_seed=split_seed)
+    return npz(path=str(_cache_file(dataset, info)), validation=validation, split_seed=split_seed)
 
 
-def _cache_file(dataset: str, root: pathlib.Path) -> pathlib.Path | None:
-    """The cache of the newest prepared version under `root`, or None where none is prepared.
+def _newest(dataset: str, root: pathlib.Path) -> pathlib.Path | None:
+    """The description of the newest version prepared under `root`, or None where none is."""
+    versions = (path for path in (root / dataset).glob("*/dataset_info.json") if path.parent.name[0].isdigit())
+    return max(versions, key=lambda path: [int(n) for n in path.parent.name.split(".") if n.isdigit()], default=None)
+
+
+def _cache_file(dataset: str, info: pathlib.Path) -> pathlib.Path:
+    """Where the arrays of the prepared set that `info` describes are kept.
 
     Its name holds a digest of the set's own description (version, splits, shard lengths), so another version or
     another preparation of the set never meets an old cache.
     """
-    versions = (path for path in (root / dataset).glob("*/dataset_info.json") if path.parent.name[0].isdigit())
-    newest = max(versions, key=lambda path: [int(n) for n in path.parent.name.split(".") if n.isdigit()], default=None)
-    if newest is None:
-        return None
-    digest = hashlib.sha256(newest.read_bytes()).hexdigest()[:12]
-    return cache_folder() / "datasets" / f"{dataset.replace('/', '-')}-{newest.parent.name}-{digest}.npz"
+    digest = hashlib.sha256(info.read_bytes()).hexdigest()[:12]
+    return cache_folder() / "datasets" / f"{dataset.replace('/', '-')}-{info.parent.name}-{digest}.npz"
 
 
 def _tensorflow_datasets() -> ModuleType:
