@@ -19,12 +19,12 @@ PACKAGES = ("jaxrec", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "num
 
 
 @contextlib.contextmanager
-def owned(workdir: pathlib.Path, config: Mapping[str, Any], *, fresh: bool = False) -> Iterator[None]:
-    """Makes a folder this process's own for a run of `config` and writes config.json into it.
+def owned(workdir: pathlib.Path, settings: Mapping[str, Any], *, fresh: bool = False) -> Iterator[None]:
+    """Makes a folder this process's own for a run and writes config.json into it.
 
     Args:
       workdir: made if it is not there.
-      config: plain values.
+      settings: all that the run follows from, plain values.
       fresh: move what is there aside first, whatever it is; nothing is deleted.
 
     Raises:
@@ -40,7 +40,7 @@ def owned(workdir: pathlib.Path, config: Mapping[str, Any], *, fresh: bool = Fal
     except OSError as error:
         raise InputError(f"--workdir={workdir}: cannot make this folder ({error.strerror}). Name another.") from None
     with _locked(workdir):
-        wanted = json.loads(json.dumps(config))
+        wanted = json.loads(json.dumps(settings))
         file = workdir / "config.json"
         started = any((workdir / "checkpoints").glob("[0-9]*"))  # else there is nothing to lose
         if file.exists() and started:
