@@ -95,12 +95,13 @@ def test_types(norm, dtype):
 
     jaxpr = jax.make_jaxpr(run)(variables, jnp.zeros((2, 8, 8, 1))).jaxpr
     # What is measured is that half precision is really computed with, and that statistics are really not.
-    types = {name: set() for name in ("conv_general_dilated", "dot_general", "rsqrt")}
+    types = {name: set() for name in ("conv_general_dilated", "dot_general", "tanh", "rsqrt")}
     for equation in equations(jaxpr):
         if equation.primitive.name in types:
             types[equation.primitive.name].add(equation.outvars[0].aval.dtype.name)
     assert types["conv_general_dilated"] == {dtype}
     assert types["dot_general"] == {dtype, "float32"}  # the hidden layer, the logits
+    assert types["tanh"] == {dtype}  # inside gelu, after the norm
     assert types["rsqrt"] == (set() if norm == "none" else {"float32"})
 
 
@@ -201,20 +202,22 @@ def test_bfloat16_stays_near_float32():
     assert 1e-5 < error < 0.03  # 8 bits of mantissa: some difference, and a small one
 
 
-def test_dropout_drops_in_training_alone():
-    pixels = 64
-    model = models.CNN(classes=pixels, widths=(), hidden=(), dropout=0.75)
-    variables = {"params": {"Dense_0": {"kernel": np.eye(pixels, dtype=np.float32), "bias": np.zeros(pixels, "f")}}}
+@pytest.mark.parametrize("hidden_layers", [0, 1])
+def test_dropout_drops_before_each_dense_layer_in_training_alone(hidden_layers):
+    pixels, kept = 64, 0.25 ** (hidden_layers + 1)
+    model = models.CNN(classes=pixels, widths=(), hidden=(pixels,) * hidden_layers, dropout=0.75)
+    identity = {"kernel": np.eye(pixels, dtype=np.float32), "bias": np.zeros(pixels, np.float32)}
+    variables = {"params": {f"Dense_{layer}": identity for layer in range(hidden_layers + 1)}}
     image = np.ones((20, 8, 8, 1), np.float32)
     np.testing.assert_array_equal(model.apply(variables, image, train=False), np.ones((20, pixels)))
 
     def trained(seed: int) -> np.ndarray:
         return np.asarray(model.apply(variables, image, train=True, rngs={"dropout": jax.random.key(seed)}))
 
-    # With the identity as output layer the logits are the dropped-out pixels themselves: 0 or 1 / (1 - rate).
-    assert set(np.unique(trained(0))) == {0, 4}
-    # 1280 draws that stay with probability 1/4: 0.05 is four standard deviations.
-    assert abs((trained(0) > 0).mean() - 0.25) < 0.05
+    # With identities as layers the logits are the dropped-out pixels themselves: 0 or 1 / (share kept).
+    assert set(np.unique(trained(0))) == {0, 1 / kept}
+    # 1280 draws: 0.05 is four standard deviations and more.
+    assert abs((trained(0) > 0).mean() - kept) < 0.05
     np.testing.assert_array_equal(trained(0), trained(0))
     assert (trained(0) != trained(1)).any()
 
