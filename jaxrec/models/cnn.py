@@ -1,5 +1,6 @@
 """Plain convolutional networks, the ones that every introduction to image recognition builds."""
 
+import functools
 from typing import Literal
 
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from jaxrec.errors import InputError
 from jaxrec.types import Array, Count, Rate, Widths
 
 POOLS = {"max": layers.max_pool, "average": layers.avg_pool}
+MONOTONE = ("relu", "tanh", "sigmoid")  # activations that never fall
 ACTIVATIONS = {"relu": nn.relu, "tanh": jnp.tanh, "sigmoid": nn.sigmoid, "gelu": nn.gelu}
 
 
@@ -56,20 +58,26 @@ class CNN(nn.Module):
           InputError: convolutions and pools leave nothing of the image.
         """
         activation = ACTIVATIONS[self.activation]
+        pool = functools.partial(POOLS[self.pool], window_shape=(2, 2), strides=(2, 2))
+        # The maximum of f(x + bias) is f(maximum of x + bias) where f never falls: the same function, with a quarter of
+        # the pixels left for bias and activation. A norm's statistics need all of them.
+        early = self.pool == "max" and self.norm == "none" and self.activation in MONOTONE
         blocks = [[block] if isinstance(block, int) else block for block in self.widths]
         x = image.astype(self.dtype)  # [B, H, W, C]
         for block in blocks:
-            for width in block:
-                x = nn.Conv(
+            for index, width in enumerate(block):
+                pooled = index == len(block) - 1 and (self.pool_last or block is not blocks[-1])
+                x = layers.Conv(
                     width,
                     (self.kernel, self.kernel),
                     padding=self.padding,
                     use_bias=self.norm == "none",  # a norm's own offset makes the bias redundant
                     dtype=self.dtype,
+                    max_pool=pool if pooled and early else None,
                 )(x)
                 x = activation(self._normalise(x, train))
-            if self.pool_last or block is not blocks[-1]:
-                x = POOLS[self.pool](x)
+                if pooled and not early:
+                    x = pool(x)
         if not x.size:
             raise InputError(
                 f"CNN widths = {self.widths}, padding = {self.padding!r}: nothing is left of an image of "
