@@ -9,7 +9,7 @@ def get_config() -> ConfigDict:
         {
             "experiment": "classify",
             "seed": 0,
-            "train": {"batch_size": 128, "epochs": 15},
+            "train": {"batch_size": 128, "epochs": 12},
             "data": {"name": "tfds", "dataset": "mnist", "validation": 0.05},
             "model": {
                 "name": "CNN",
@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
                 "hidden": (256,),
                 "dropout": 0.4,
                 "norm": "batch",
-                "padding": "SAME",
+                "pool_last": False,
             },
             "loss": {"name": "softmax_cross_entropy", "label_smoothing": 0.1},
             "optimizer": {

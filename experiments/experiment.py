@@ -25,6 +25,7 @@ class Train(NamedTuple):
     eval_every: Count | None = None  # steps; once an epoch by default
     save_every: Count | None = None  # steps; after each evaluation by default
     keep: Count = 1  # how many of the newest checkpoints, besides the best
+    keep_memory: bool | None = None  # on a CPU, keep the memory that a step frees; decided by its size by default
     rule: Literal["replicate", "fsdp"] = "replicate"
     parallel: Literal["jit", "pmap"] = "jit"
 

@@ -8,6 +8,7 @@ from typing import Any
 from experiments.config import Reads
 from experiments.experiment import Train
 from jaxrec import hooks, report, startup
+from jaxrec.allocator import keep_freed_memory
 from jaxrec.checkpoint import Checkpoints
 from jaxrec.progress import ProgressLine
 from jaxrec.records import Records
@@ -48,6 +49,8 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path, *, fresh: bool = False
         program = compile_task(
             experiment.task, experiment.train, seed=config["seed"], log_every=train.log_every, parallel=parallel
         )
+        if startup.on_cpu() and (note := keep_freed_memory(program.temporary_bytes, train.keep_memory)):
+            print(note)
         speed = report.Speed()
         with Records(workdir, start) as record, ProgressLine(experiment.steps, start) as progress:
             steps = until or experiment.steps

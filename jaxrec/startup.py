@@ -33,14 +33,19 @@ def select_platform(platform: Literal["cpu", "gpu", "tpu"] | None) -> None:
 def device_line() -> str:
     """Platform x devices, such as "gpu x 8 (NVIDIA H100)"; with a loud second line if a GPU lies idle."""
     devices = jax.devices()
-    kind = f"{os.cpu_count()} cores" if devices[0].platform == "cpu" else devices[0].device_kind
+    kind = f"{os.cpu_count()} cores" if on_cpu() else devices[0].device_kind
     line = f"{devices[0].platform} x {len(devices)} ({kind})"
-    if devices[0].platform == "cpu" and gpu_card() and not _cpu_on_purpose():
+    if on_cpu() and gpu_card() and not _cpu_on_purpose():
         line += (
             "\nWARNING: this machine has a GPU and JAX runs on the CPU. Install the plugin, pip install "
             "'jaxrec[cuda]', or say that you mean it: --platform=cpu."
         )
     return line
+
+
+def on_cpu() -> bool:
+    """Whether JAX runs on the CPU."""
+    return jax.default_backend() == "cpu"
 
 
 def _cpu_on_purpose() -> bool:

@@ -28,6 +28,7 @@ class Program(NamedTuple):
     template: State  # shapes, types and shardings of a state
     batch_size: int
     log_every: int
+    temporary_bytes: int  # that a training step takes from its device for a moment
     compiled: list[str]  # what was compiled so far, by name
 
 
@@ -125,7 +126,8 @@ def compile_task(
             ]
         )
 
-    return Program(first_state, next_state, evaluate, template, train.batch_size, log_every, compiled)
+    temporary = getattr(step.memory_analysis(), "temp_size_in_bytes", 0)
+    return Program(first_state, next_state, evaluate, template, train.batch_size, log_every, temporary, compiled)
 
 
 def fit(
