@@ -1,6 +1,7 @@
 """Convolution. Its gradients are what XLA compiles badly on a CPU."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 
 import jax
@@ -30,17 +31,17 @@ class Conv(nn.Conv):
     @nn.compact
     def __call__(self, inputs: Array) -> Array:
         """Maps [..., H, W, C] to [..., H', W', features]; raises what flax raises."""
-        two = len(as_tuple(self.kernel_size, 1)) == 2 and inputs.ndim >= 3
-        whole = (self.mask, self.conv_general_dilated, self.conv_general_dilated_cls) == (None, None, None)
+        plane = len(as_tuple(self.kernel_size, 1)) == 2 and inputs.ndim >= 3 and self.feature_group_count == 1
         dilation = {*as_tuple(self.input_dilation, 2), *as_tuple(self.kernel_dilation, 2)}
-        if not two or not whole or dilation != {1} or self.feature_group_count != 1 or not pads_zeros(self.padding):
+        given = (self.mask, self.conv_general_dilated, self.conv_general_dilated_cls)
+        if not plane or dilation != {1} or any(value is not None for value in given) or not pads_zeros(self.padding):
             y = super().__call__(inputs)
             return y if self.max_pool is None else self.max_pool(y)
         shape = (*self.kernel_size, inputs.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         bias = self.param("bias", self.bias_init, shape[-1:], self.param_dtype) if self.use_bias else None
         inputs, kernel, bias = self.promote_dtype(inputs, kernel, bias, dtype=self.dtype)
-        x = inputs.reshape(-1, *inputs.shape[-3:])  # [B, H, W, C]
+        x = inputs.reshape(math.prod(inputs.shape[:-3]), *inputs.shape[-3:])  # [B, H, W, C]
         strides = as_tuple(self.strides, 2)
         pads = canonicalize_padding(self.padding, 2)
         if isinstance(pads, str):

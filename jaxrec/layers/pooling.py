@@ -69,7 +69,7 @@ def _max_pool_tangent(window: tuple[int, int], primals: tuple[Array], tangents: 
     """
     (x,), (dx,) = primals, tangents
     views = _views(x, window)
-    top = functools.reduce(jnp.maximum, views)  # [..., h, w, C]
+    top = _max_pool(x, window)  # [..., h, w, C]; by this rule again: jnp.maximum's own would share ties at second order
     first = jnp.full(top.shape, len(views) - 1, jnp.int8)
     for index in reversed(range(len(views) - 1)):
         first = jnp.where(views[index] == top, jnp.int8(index), first)

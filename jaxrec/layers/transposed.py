@@ -1,6 +1,7 @@
 """Transposed convolution, the upsampling of generators and decoders."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -22,9 +23,10 @@ class ConvTranspose(nn.ConvTranspose):
     @nn.compact
     def __call__(self, inputs: Array) -> Array:
         """Maps [..., H, W, C] to [..., H', W', features]; raises what flax raises."""
-        two = len(as_tuple(self.kernel_size, 1)) == 2 and inputs.ndim >= 3
-        whole = (self.mask, self.preferred_element_type) == (None, None)
-        if not two or not whole or {*as_tuple(self.kernel_dilation, 2)} != {1} or not pads_zeros(self.padding):
+        plane = len(as_tuple(self.kernel_size, 1)) == 2 and inputs.ndim >= 3
+        dilated = {*as_tuple(self.kernel_dilation, 2)} != {1}
+        given = (self.mask, self.preferred_element_type)
+        if not plane or dilated or any(value is not None for value in given) or not pads_zeros(self.padding):
             return super().__call__(inputs)
         channels = (self.features, inputs.shape[-1]) if self.transpose_kernel else (inputs.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, *channels), self.param_dtype)
@@ -32,7 +34,7 @@ class ConvTranspose(nn.ConvTranspose):
         inputs, kernel, bias = self.promote_dtype(inputs, kernel, bias, dtype=self.dtype)
         if self.transpose_kernel:
             kernel = kernel[::-1, ::-1].swapaxes(2, 3)
-        x = inputs.reshape(-1, *inputs.shape[-3:])  # [B, H, W, C]
+        x = inputs.reshape(math.prod(inputs.shape[:-3]), *inputs.shape[-3:])  # [B, H, W, C]
         strides = as_tuple(self.strides, 2)
         pads = canonicalize_padding(self.padding, 2)
         if isinstance(pads, str):
