@@ -16,6 +16,7 @@ ANYONE_MAY = {"jaxrec.errors", "jaxrec.types"}
 ARROWS = {
     # leaves: none imports another
     "jaxrec": set(),
+    "jaxrec.allocator": set(),
     "jaxrec.augment": set(),
     "jaxrec.data": set(),
     "jaxrec.data.pipeline": set(),
