@@ -78,11 +78,11 @@ class CNN(nn.Module):
                 x = activation(self._normalise(x, train))
                 if pooled and not early:
                     x = pool(x)
-        if not x.size:
-            raise InputError(
-                f"CNN widths = {self.widths}, padding = {self.padding!r}: nothing is left of an image of "
-                f"{image.shape[1]}x{image.shape[2]} pixels. Use fewer blocks or padding = 'SAME'."
-            )
+                if not x.size:
+                    raise InputError(
+                        f"CNN widths = {self.widths}, padding = {self.padding!r}: nothing is left of an image of "
+                        f"{image.shape[1]}x{image.shape[2]} pixels. Use fewer blocks or padding = 'SAME'."
+                    )
         x = x.reshape(x.shape[0], -1)  # [B, D]
         for width in self.hidden:
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
