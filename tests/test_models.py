@@ -237,6 +237,15 @@ def test_batch_norm_statistics_follow_their_closed_form():
     np.testing.assert_allclose(logits, numpy_cnn(model, by_batch, image), rtol=1e-3, atol=1e-4)
 
 
-def test_an_image_too_small_for_the_network_is_refused():
+@pytest.mark.parametrize("norm", ["none", "batch"])
+@pytest.mark.parametrize("widths", [(4, 4, 4), (4, 4, 4, 4), ((4, 4, 4, 4, 4, 4),)], ids=str)
+def test_an_image_too_small_for_the_network_is_refused(widths, norm):
+    """Wherever in the network its last pixel goes: what follows would fail, or be a network that sees nothing."""
     with pytest.raises(InputError, match="nothing is left of an image of 8x8 pixels"):
-        shapes_of(models.CNN(widths=(4, 4, 4)), (8, 8, 1))
+        shapes_of(models.CNN(widths=widths, norm=norm), (8, 8, 1), train=True)
+
+
+def test_pooling_away_the_last_pixel_is_refused_with_padding_too():
+    shapes_of(models.CNN(widths=(4, 4, 4), padding="SAME"), (8, 8, 1))
+    with pytest.raises(InputError, match="nothing is left of an image of 8x8 pixels"):
+        shapes_of(models.CNN(widths=(4, 4, 4, 4), padding="SAME"), (8, 8, 1))
