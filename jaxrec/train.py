@@ -98,7 +98,7 @@ def compile_task(
 
     def first_state() -> State:
         # Made where it will lie: no host or device ever holds more than its part.
-        return build("init", init, key, data, rows, out_shardings=shardings)(key, data, rows)
+        return parallel.settle(build("init", init, key, data, rows, out_shardings=shardings)(key, data, rows))
 
     def next_state(state: State, index: int) -> tuple[State, Metrics]:
         return parallel.settle(step(state, data, parallel.split(train.host(index)), key))
