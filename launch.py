@@ -14,17 +14,15 @@ Options:
     --smoke            2 steps through every phase (train, eval, save, restore), in a folder thrown away
     --debug            show the Python traceback of an error
 
-Exit codes: 0 done, 1 trouble found or an error of ours, 2 bad input, 130 interrupted.
+Exit codes: 0 done, 1 trouble found or an error of ours, 2 bad input, 76 training diverged, 130 interrupted.
 """
 
 import pathlib
 import sys
 import tempfile
+from typing import Any
 
-from absl import flags
-
-from experiments.config import from_flags
-from jaxrec.errors import InputError
+from jaxrec.errors import DivergedError, InputError
 
 
 def main(argv: list[str]) -> int:
@@ -32,24 +30,28 @@ def main(argv: list[str]) -> int:
     if not argv or {"-h", "--help", "help"} & set(argv):
         print(__doc__)
         return 0
+    if "doctor" in argv:
+        return doctor()
+    from absl import flags  # not before: the doctor looks after machines on which this fails
+
+    from experiments.config import from_flags
+
     options = flags.FlagValues()
     flags.DEFINE_string("workdir", None, "", flag_values=options)
     flags.DEFINE_enum("platform", None, ["cpu", "gpu", "tpu"], "", flag_values=options)
     for name in ("fresh", "smoke", "debug"):
         flags.DEFINE_bool(name, False, "", flag_values=options)
     try:
-        if argv[0] == "doctor":
-            return doctor()
         config, name, left = from_flags(argv)
         words = options(["launch.py", *left])[1:]
         if words:
             raise InputError(f"{words[0]!r} is no command. There is `doctor`; everything else is a --flag.")
         return launch(config, pathlib.Path(options.workdir or f"runs/{name}"), options)
-    except (InputError, flags.Error) as error:
+    except (InputError, DivergedError, flags.Error) as error:
         if "--debug" in argv:
             raise
         print(f"launch.py: {error}", file=sys.stderr)
-        return 2
+        return 76 if isinstance(error, DivergedError) else 2
     except KeyboardInterrupt:
         print("launch.py: interrupted. The same command goes on from the last checkpoint.", file=sys.stderr)
         return 130
@@ -64,20 +66,19 @@ def doctor() -> int:
     return 1 if troubles else 0
 
 
-def launch(config: dict, workdir: pathlib.Path, options: flags.FlagValues) -> int:
+def launch(config: dict, workdir: pathlib.Path, options: Any) -> int:
     """Starts JAX and runs the config; `--smoke` stops it halfway once, so that it resumes as well."""
     from experiments.run import run
     from jaxrec import startup
 
     startup.select_platform(options.platform)
-    startup.use_compile_cache()
-    print(startup.device_line(), flush=True)
+    print(*filter(None, (startup.device_line(), startup.use_compile_cache())), sep="\n", flush=True)
     if not options.smoke:
         return run(config, workdir, fresh=options.fresh)
-    config = {**config, "train": {**config["train"], "steps": 2, "epochs": None, "log_every": 1}}
+    config = {**config, "train": {**config["train"], "log_every": 1, "eval_every": 1}}
     with tempfile.TemporaryDirectory() as folder:
-        run(config, pathlib.Path(folder, "run"), until=1)
-        code = run(config, pathlib.Path(folder, "run"))
+        run(config, pathlib.Path(folder, "run"), until=1, finish=False)
+        code = run(config, pathlib.Path(folder, "run"), until=2)
     print("The smoke test went through train, eval, save and restore; its folder is gone.")
     return code
 

@@ -77,7 +77,7 @@ def measure(
         ):
             began: list[float] = []
             start = hooks.every(1, lambda moment: began.append(time.perf_counter()))
-            epoch = hooks.every(max(train.passes, 500), hooks.save(checkpoints))
+            epoch = hooks.every(max(train.per_pass, 500), hooks.save(checkpoints))
             fit(program, steps=steps + program.log_every, hooks=[start, record, progress, epoch])
             # From the end of the first interval, which warms up, to the end of the last.
             return steps * batch_size / (time.perf_counter() - began[0])

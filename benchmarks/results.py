@@ -59,7 +59,7 @@ def row(claim: Claim, workdir: pathlib.Path) -> str | None:
     if not all((folder / "result.json").exists() for folder in folders):
         return None
     results = [json.loads((folder / "result.json").read_text()) for folder in folders]
-    versions = json.loads((folders[0] / "environment.json").read_text())
+    versions = json.loads((folders[0] / "environment.json").read_text())[-1]
     accuracy = [100 * result["metrics"]["test"]["accuracy"] for result in results]
     validation = [100 * result["metrics"]["validation"]["accuracy"] for result in results]
     seconds = statistics.mean(result["training_seconds"] for result in results)

@@ -25,10 +25,14 @@ def _whole(value: Any) -> bool:
 
 
 def _widths(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all((_whole(v) and v > 0) or (v and _widths(v)) for v in value)
+    return isinstance(value, list | tuple) and all(_whole(v) and v > 0 for v in value)
 
 
-# Annotation -> what it allows, in words, and the test. The first six are the argument kinds of `jaxrec.types`; optax
+def _blocks(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(_widths([v]) or (v and _widths(v)) for v in value)
+
+
+# Annotation -> what it allows, in words, and the test. The first eight are the argument kinds of `jaxrec.types`; optax
 # annotates its numbers, none of which may be negative, by the last two.
 KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "Count": ("a whole number, 1 or more", lambda v: _whole(v) and v >= 1),
@@ -36,7 +40,9 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "Positive": ("a number above 0", lambda v: _number(v) and v > 0),
     "NonNegative": ("a number, 0 or more", lambda v: _number(v) and v >= 0),
     "Rate": ("a number from 0 to below 1", lambda v: _number(v) and 0 <= v < 1),
-    "Widths": ("a sequence of whole numbers or of sequences of them", _widths),
+    "Seed": ("a whole number from 0 to 2**32 - 1", lambda v: _whole(v) and 0 <= v < 2**32),
+    "Widths": ("a sequence of whole numbers", _widths),
+    "Blocks": ("a sequence of whole numbers or of sequences of them", _blocks),
     "bool": ("True or False", lambda v: isinstance(v, bool)),
     "int": ("a whole number", _whole),
     "float": ("a number", _number),

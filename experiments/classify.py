@@ -9,7 +9,7 @@ from jaxrec.data import sources
 from jaxrec.data.pipeline import eval_batches, train_batches
 from jaxrec.summary import layer_table
 from jaxrec.task import from_loss
-from jaxrec.types import Natural, NonNegative, Positive
+from jaxrec.types import NonNegative, Positive, Seed
 
 
 def build(
@@ -19,7 +19,7 @@ def build(
     model: Model,
     loss: Loss,
     optimizer: Optimizer,
-    seed: Natural = 0,
+    seed: Seed = 0,
     clip_norm: Positive | None = None,
     l2: NonNegative = 0.0,
 ) -> Experiment:
@@ -39,7 +39,7 @@ def build(
     arrays = {"image": dataset.image, "label": dataset.label}
     mean, std = augment.moments(dataset.image[dataset.splits["train"]])
     options = {"batch_size": train.batch_size, "transform": augment.standardise(mean, std)}
-    passes = {split: eval_batches(arrays, ids=ids, **options) for split, ids in dataset.splits.items()}
+    splits = {split: eval_batches(arrays, ids=ids, **options) for split, ids in dataset.splits.items()}
     shuffled = train_batches(arrays, ids=dataset.splits["train"], seed=seed, **options)
     steps = train.steps or math.ceil(train.epochs * shuffled.examples / train.batch_size)
     network = make(models, model)(classes=len(dataset.classes))
@@ -48,7 +48,7 @@ def build(
         task=task,
         steps=steps,
         train=shuffled,
-        passes=passes,
+        splits=splits,
         monitor="validation/accuracy",
         mode="max",
         table=lambda: layer_table(network, dataset.image[:1].astype("float32")),

@@ -56,23 +56,16 @@ def from_flags(argv: Sequence[str]) -> tuple[dict[str, Any], str, list[str]]:
       InputError: no such file, an unknown key, a value that is not allowed.
     """
     path, overrides, left = _split(argv)
-    config = _load(path)
-    complete = check(config)
-    chosen = {override.lstrip("-").partition("=")[0].removeprefix("config.") for override in overrides}
-    known = list(_paths(complete))
-    for key in chosen:
-        if key not in known:
-            raise InputError(f"--config.{key}: the config has no such key.{did_you_mean(key, known)}")
+    tree = _references(_load(path))
+    for override in overrides:
+        _make_settable(tree, override.lstrip("-").partition("=")[0].removeprefix("config.").split("."))
     values, command = flags.FlagValues(), ["launch.py", *overrides]
-    tree = _references(complete, chosen)
     config_flags.DEFINE_config_dict("config", tree, lock_config=True, flag_values=values, sys_argv=command)
     try:
         values(command)
     except (flags.Error, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(" ".join(str(error).split())) from None
-    overridden = _plain(values["config"].value.to_dict())
-    # A default that only completed the file goes again, so that another `name` brings its own.
-    return check(_set(overridden, config, chosen)), pathlib.Path(path).stem, left
+    return check(_plain(values["config"].value.to_dict())), pathlib.Path(path).stem, left
 
 
 def _split(argv: Sequence[str]) -> tuple[str, list[str], list[str]]:
@@ -102,21 +95,23 @@ def _split(argv: Sequence[str]) -> tuple[str, list[str], list[str]]:
 def _load(path: str) -> dict[str, Any]:
     """The plain values of a config file."""
     file = pathlib.Path(path)
-    if not file.is_file():
+    if not file.is_file() or file.suffix not in (".py", ".json"):
         near = did_you_mean(path, map(str, file.parent.glob("*.py")))
-        raise InputError(f"--config={path}: no such file.{near}")
-    if file.suffix == ".json":
-        try:
-            return _plain(json.loads(file.read_text()))
-        except json.JSONDecodeError as error:
-            raise InputError(f"--config={path}: not JSON ({error}).") from None
-    spec = importlib.util.spec_from_file_location("config", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, "get_config"):
-        raise InputError(f"--config={path}: the file defines no get_config().")
-    config = module.get_config()
-    return _plain(config.to_dict() if isinstance(config, ConfigDict) else config)
+        raise InputError(f"--config={path}: no such .py or .json file.{near}")
+    try:
+        if file.suffix == ".json":
+            config = json.loads(file.read_text())
+        else:
+            spec = importlib.util.spec_from_file_location("config", file)
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            config = module.get_config()
+    except Exception as error:  # the file is the user's code
+        raise InputError(f"--config={path}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+    config = config.to_dict() if isinstance(config, ConfigDict) else config
+    if not isinstance(config, Mapping):
+        raise InputError(f"--config={path}: holds {type(config).__name__}, needs a ConfigDict or a dictionary.")
+    return _plain(config)
 
 
 def _plain(value: Any) -> Any:
@@ -126,36 +121,26 @@ def _plain(value: Any) -> Any:
     return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
 
 
-def _paths(config: Mapping[str, Any], path: str = "") -> Iterator[str]:
-    """Every key and section of a config, dotted."""
-    for key, value in config.items():
-        yield f"{path}{key}"
-        if isinstance(value, Mapping):
-            yield from _paths(value, f"{path}{key}.")
-
-
-def _references(config: Mapping[str, Any], chosen: set[str], path: str = "") -> ConfigDict:
-    """A ConfigDict whose leaves, and sections that are overridden as a whole, take any literal.
-
-    Types are checked by signature afterwards: a leaf that is None must be able to become a number, and a number the
-    section of a schedule.
-    """
+def _references(config: Mapping[str, Any]) -> ConfigDict:
+    """A ConfigDict whose leaves take any literal: types are checked by signature, and None must stay possible."""
     tree = ConfigDict()
     for key, value in config.items():
-        section = isinstance(value, Mapping) and f"{path}{key}" not in chosen
-        tree[key] = _references(value, chosen, f"{path}{key}.") if section else FieldReference(value, field_type=object)
+        section = isinstance(value, Mapping)
+        tree[key] = _references(value) if section else FieldReference(value, field_type=object)
     return tree
 
 
-def _set(values: Mapping[str, Any], file: Any, chosen: set[str], path: str = "") -> dict[str, Any]:
-    """The values that the file or the command line sets."""
-    kept = {}
-    for key, value in values.items():
-        if f"{path}{key}" in chosen:
-            kept[key] = value
-        elif isinstance(value, Mapping):
-            part = _set(value, file.get(key, {}) if isinstance(file, Mapping) else {}, chosen, f"{path}{key}.")
-            kept |= {key: part} if part else {}
-        elif isinstance(file, Mapping) and key in file:
-            kept[key] = value
-    return kept
+def _make_settable(tree: ConfigDict, path: Sequence[str]) -> None:
+    """Makes the end of `path` a leaf: one that the file leaves at its default, or a section replaced as a whole.
+
+    Whether there is such a key, `check` says afterwards, by the signature that the rest of the config leads to.
+    """
+    *sections, last = path
+    for key in sections:
+        if not isinstance(tree.get(key), ConfigDict):
+            tree[key] = ConfigDict()
+        tree = tree[key]
+    if last not in tree or isinstance(tree[last], ConfigDict):
+        if last in tree:
+            del tree[last]
+        tree[last] = FieldReference(None, field_type=object)

@@ -36,7 +36,7 @@ class Experiment(NamedTuple):
     task: Task
     steps: int
     train: Batches
-    passes: Mapping[str, Batches]  # one exact pass over each split; "test" is read once, after training
+    splits: Mapping[str, Batches]  # one exact pass over each split; "test" is read once, after training
     monitor: str  # the metric that chooses the best checkpoint, of the split "validation"
     mode: Literal["max", "min"]
     table: Callable[[], str]  # the model's layers with shapes and parameter counts

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from jaxrec.errors import InputError, did_you_mean
@@ -36,8 +37,8 @@ def make_optimizer(
     """The optax optimizer of a spec.
 
     Args:
-      spec: the optimizer's name in optax and its arguments. `learning_rate` is a number or the spec of an optax
-        schedule, whose `decay_steps` or `transition_steps`, where left out, is the whole run.
+      spec: the optimizer's name in optax and its arguments. A rate is a number or the spec of an optax schedule, whose
+        `decay_steps` or `transition_steps`, where left out, is the whole run.
       steps: in the whole run.
       clip_norm: gradients are scaled down to this global norm first.
       l2: added to the gradient as l2 * weight, the derivative of l2 / 2 * |weight|^2.
@@ -45,24 +46,33 @@ def make_optimizer(
     Weight decay, `l2` and the optimizer's own, leaves biases and norm scales alone.
 
     Raises:
-      InputError: optax has no such name, or the schedule does not fit the run.
+      InputError: optax has no such name, refuses the arguments, or needs more than gradients and parameters.
     """
-    arguments = dict(spec)
-    if isinstance(arguments["learning_rate"], Mapping):
-        schedule = make(optax.schedules, arguments["learning_rate"])
-        wanted = inspect.signature(schedule).parameters
-        whole_run = {name: steps for name in ("decay_steps", "transition_steps") if name in wanted}
-        try:
-            arguments["learning_rate"] = schedule(**{**whole_run, **schedule.keywords})
-        except ValueError as error:  # such as more warm-up than steps
-            raise InputError(f"config.optimizer.learning_rate over {steps} steps: {error}") from None
-    optimizer = make(optax, arguments)
-    masks = {"mask", "weight_decay_mask"} & set(inspect.signature(optimizer).parameters)
-    return optax.chain(
-        optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
-        optax.add_decayed_weights(l2, mask=decayed) if l2 else optax.identity(),
-        optimizer(**{mask: decayed for mask in masks if mask not in optimizer.keywords}),
-    )
+    try:
+        arguments = {
+            key: _schedule(value, steps) if isinstance(value, Mapping) else value for key, value in spec.items()
+        }
+        optimizer = make(optax, arguments)
+        masks = {"mask", "weight_decay_mask"} & set(inspect.signature(optimizer).parameters)
+        tx = optax.chain(
+            optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
+            optax.add_decayed_weights(l2, mask=decayed) if l2 else optax.identity(),
+            optimizer(**{mask: decayed for mask in masks if mask not in optimizer.keywords}),
+        )
+        weights = jax.ShapeDtypeStruct((2, 2), jnp.float32)
+        jax.eval_shape(lambda weights: tx.update(weights, tx.init(weights), weights), weights)  # nothing is computed
+    except (ValueError, TypeError, AttributeError) as error:
+        message = f"config.optimizer, {spec['name']} over {steps} steps: {' '.join(str(error).split())[:200]}"
+        raise InputError(message) from error
+    return tx
+
+
+def _schedule(spec: Mapping[str, Any], steps: int) -> optax.Schedule:
+    """The optax schedule of a spec, over the whole run where it leaves its steps out."""
+    schedule = make(optax.schedules, spec)
+    wanted = inspect.signature(schedule).parameters
+    whole_run = {name: steps for name in ("decay_steps", "transition_steps") if name in wanted}
+    return schedule(**{**whole_run, **schedule.keywords})
 
 
 def decayed(params: PyTree) -> PyTree:

@@ -38,7 +38,7 @@ class Checkpoints:
             options=ocp.CheckpointManagerOptions(
                 create=True,
                 cleanup_tmp_directories=True,  # what a killed save left behind
-                best_fn=self._score if monitor else None,  # without it orbax stores no metrics
+                best_fn=self._score,  # without it orbax stores no metrics
                 preservation_policy=checkpoint_managers.AnyPreservationPolicy(
                     [
                         checkpoint_managers.LatestN(n=keep),
@@ -71,8 +71,6 @@ class Checkpoints:
         Raises:
           Whatever an earlier save in the background raised.
         """
-        if step in self._manager.all_steps():
-            return  # a resumed run passes its last step again
         self._manager.save(step, args=ocp.args.StandardSave(tree), metrics=dict(metrics or {}))
 
     def restore(self, template: PyTree, step: int) -> PyTree:
@@ -81,25 +79,28 @@ class Checkpoints:
         The shardings are those of now: the number of devices and the rule may differ from those of the save.
 
         Raises:
-          InputError: the checkpoint holds another tree, or other shapes or types.
+          InputError: the checkpoint holds other arrays, or is damaged.
         """
         try:
-            self._check_types(template, step)
-            return self._manager.restore(step, args=ocp.args.StandardRestore(template))
-        except (ValueError, KeyError) as error:
+            stored, wanted = _leaves(self._manager.item_metadata(step).tree), _leaves(template)
+            if stored == wanted:
+                return self._manager.restore(step, args=ocp.args.StandardRestore(template))
+        except (ValueError, KeyError, OSError) as error:
+            older = ", ".join(str(other) for other in self._manager.all_steps() if other != step) or "none"
             raise InputError(
-                f"The checkpoint of step {step} in {self._manager.directory} does not fit this model: "
-                f"{' '.join(str(error).split())[:300]}. Use the config it was trained with, or another workdir."
+                f"The checkpoint of step {step} in {self._manager.directory} cannot be read, so it is damaged "
+                f"({' '.join(str(error).split())[:200]}). Move it away to go on from an older one; there are: {older}."
             ) from error
+        path = next(path for path in sorted({*stored, *wanted}) if stored.get(path) != wanted.get(path))
+        raise InputError(
+            f"The checkpoint of step {step} in {self._manager.directory} does not fit this model: {path} is "
+            f"{stored.get(path, 'missing')}, wanted is {wanted.get(path, 'nothing')}. Use the config it was trained "
+            "with, or another workdir."
+        )
 
-    def _check_types(self, template: PyTree, step: int) -> None:
-        """Raises ValueError where a stored array has another type: orbax would cast it without a word."""
-        stored = self._manager.item_metadata(step)
-        paths = {_path(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(stored.tree)}
-        for path, leaf in jax.tree_util.tree_leaves_with_path(template):
-            found = paths.get(_path(path))
-            if found is not None and found.dtype != leaf.dtype:
-                raise ValueError(f"{_path(path)} is stored as {found.dtype}, wanted as {leaf.dtype}")
+    def metrics(self, step: int) -> dict[str, float]:
+        """The metrics that were saved with a step."""
+        return dict(self._manager.metrics(step) or {})
 
     def close(self) -> None:
         """Waits until every save is on disk; raises what went wrong in the background."""
@@ -113,6 +114,11 @@ class Checkpoints:
         self.close()
 
 
-def _path(path: tuple[Any, ...]) -> str:
-    """One spelling for attribute, key and index paths, since orbax stores every node as a dictionary or a list."""
-    return "/".join(str(getattr(key, "name", getattr(key, "key", getattr(key, "idx", key)))) for key in path)
+def _leaves(tree: PyTree) -> dict[str, str]:
+    """Path -> type and shape, spelled alike for attributes, keys and indices: orbax stores nodes as dictionaries."""
+    return {
+        "/".join(str(getattr(key, "name", getattr(key, "key", getattr(key, "idx", key)))) for key in path): (
+            f"{leaf.dtype}{list(leaf.shape)}"
+        )
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 from packaging.requirements import Requirement
 
-from jaxrec import startup
 from jaxrec.folders import cache_folder, data_folder
 
 
@@ -20,18 +19,17 @@ def report() -> tuple[str, list[str]]:
         troubles += [trouble] if trouble else []
     troubles += list(_jax_troubles())
     try:
+        from jaxrec import startup  # needs jax, which may be what is missing
+
         lines.append(f"devices     {startup.device_line().splitlines()[0]}")
-        if startup.gpu_card() and "cpu" in lines[-1].split()[1]:
-            troubles.append("There is a GPU and JAX does not see it. Install its plugin: pip install 'jaxrec[cuda]'.")
+        if startup.gpu_card() and startup.on_cpu():
+            troubles.append("There is a GPU and JAX does not see it. Install its plugin: pip install -e '.[cuda]'.")
+        lines.append(f"cache       {cache_folder()}")
+        troubles += [warning] if (warning := startup.use_compile_cache()) else []
     except Exception as error:  # a broken plugin may throw anything
-        troubles.append(f"JAX does not start ({' '.join(str(error).split())[:200]}). Try JAX_PLATFORMS=cpu.")
+        troubles.append(f"JAX does not start ({' '.join(str(error).split())[:200]}). pip install --upgrade jax jaxlib")
     prepared = sorted({file.parent.parent.name for file in data_folder().glob("*/*/dataset_info.json")})
     lines.append(f"data sets   {', '.join(prepared) or 'none'} in {data_folder()}")
-    try:
-        startup.use_compile_cache()
-        lines.append(f"cache       {cache_folder()}")
-    except OSError as error:
-        troubles.append(f"The cache folder cannot be written ({error}). Set XDG_CACHE_HOME to one that can.")
     return "\n".join(lines), troubles
 
 

@@ -1,4 +1,4 @@
-"""The one error for bad input. Imports nothing, so a config can be refused before JAX starts."""
+"""The errors that are said in one line. Imports nothing, so a config can be refused before JAX starts."""
 
 import difflib
 from collections.abc import Iterable
@@ -9,6 +9,10 @@ class InputError(ValueError):
 
     `launch.py` prints the line and exits with code 2; in a notebook it is an ordinary ValueError.
     """
+
+
+class DivergedError(RuntimeError):
+    """Training has left the finite numbers. `launch.py` prints the line and exits with code 76."""
 
 
 def did_you_mean(name: object, allowed: Iterable[str]) -> str:

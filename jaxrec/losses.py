@@ -52,5 +52,8 @@ def mean_squared_error(logits: Array, batch: Batch) -> Mapping[str, Array]:
 
 
 def _correct(logits: Array, label: Array) -> Array:
-    """1.0 where the largest of [B, K] logits is the label's, else 0.0: [B]."""
-    return (jnp.argmax(logits, axis=-1) == label).astype(jnp.float32)
+    """1.0 where the largest of [B, K] logits is the label's, else 0.0: [B]. NaN where a logit is not finite.
+
+    argmax takes NaN for the largest, so that a network that has diverged would be right about every image of class 0.
+    """
+    return jnp.where(jnp.isfinite(logits).all(-1), jnp.argmax(logits, axis=-1) == label, jnp.nan)

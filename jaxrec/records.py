@@ -50,11 +50,9 @@ class Records:
 def read(path: pathlib.Path) -> Iterator[dict[str, Any]]:
     """Yields the records of a metrics.jsonl; a last line that a kill cut short is left out."""
     if path.exists():
-        for line in path.read_text().splitlines():
-            try:
+        for line in path.read_text().splitlines(keepends=True):
+            if line.endswith("\n"):
                 yield json.loads(line)
-            except json.JSONDecodeError:
-                return
 
 
 def draw_curves(workdir: pathlib.Path) -> None:

@@ -9,21 +9,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from jaxrec.hooks import Speed
 from jaxrec.records import draw_curves
-from jaxrec.train import Moment
 from jaxrec.workdir import write_json
-
-
-class Speed:
-    """A hook that adds up what training took, evaluation left out."""
-
-    def __init__(self) -> None:
-        self.examples, self.seconds = 0, 0.0
-
-    def __call__(self, moment: Moment) -> None:
-        """Counts one moment."""
-        self.examples += moment.examples
-        self.seconds += moment.seconds
 
 
 def write(
@@ -47,7 +35,8 @@ def write(
     result = {
         "step": step,
         "metrics": metrics,
-        "images_per_second": speed.examples / speed.seconds if speed.seconds else None,
+        "images_per_second": speed.examples / speed.seconds,
+        "examples": speed.examples,
         "training_seconds": speed.seconds,
         "notes": notes,
     }
@@ -61,10 +50,9 @@ def show(workdir: pathlib.Path, note: str = "") -> int:
     table = Table("split", *names, title=f"step {result['step']}", title_justify="left")
     for split, values in result["metrics"].items():
         table.add_row(split, *(f"{100 * v:.2f} %" if n == "accuracy" else f"{v:.4f}" for n, v in values.items()))
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     console.print(table)
-    if result["images_per_second"]:
-        time = datetime.timedelta(seconds=round(result["training_seconds"]))
-        console.print(f"{result['images_per_second']:,.0f} images/s, {time} of training")
+    time = datetime.timedelta(seconds=round(result["training_seconds"]))
+    console.print(f"{result['images_per_second']:,.0f} images/s, {time} of training")
     console.print(f"{note + ' ' if note else ''}The run: {workdir}", soft_wrap=True)
     return 0

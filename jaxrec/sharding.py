@@ -16,7 +16,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxrec.errors import InputError
 from jaxrec.types import PyTree
 
-AXIS = "batch"
+AXIS = "devices"
 
 # Arrays below this many elements stay whole under `fsdp`: gathering them costs more than they take.
 FSDP_MIN_SIZE = 1024

@@ -25,20 +25,28 @@ def select_platform(platform: Literal["cpu", "gpu", "tpu"] | None) -> None:
         jax.devices()
     except (RuntimeError, AssertionError):
         raise InputError(
-            f"--platform={platform}: JAX finds none here. Install its plugin with `pip install 'jaxrec[cuda]'` (GPU) "
-            "or 'jaxrec[tpu]', look at `python launch.py doctor`, or leave --platform out to use what is there."
+            f"--platform={platform}: JAX finds none here. Install its plugin, `pip install -e '.[cuda]'` for a GPU or "
+            "`pip install -e '.[tpu]'`, in jaxrec's checkout, look at `python launch.py doctor`, or leave --platform "
+            "out to use what is there."
         ) from None
 
 
 def device_line() -> str:
-    """Platform x devices, such as "gpu x 8 (NVIDIA H100)"; with a loud second line if a GPU lies idle."""
-    devices = jax.devices()
-    kind = f"{os.cpu_count()} cores" if on_cpu() else devices[0].device_kind
-    line = f"{devices[0].platform} x {len(devices)} ({kind})"
+    """Platform x devices, such as "gpu x 8 (NVIDIA H100)"; with a loud second line if a GPU lies idle.
+
+    Raises:
+      InputError: JAX does not start.
+    """
+    try:
+        devices = jax.devices()
+    except RuntimeError as error:
+        raise InputError(f"JAX does not start: {' '.join(str(error).split())[:200]} See launch.py doctor.") from None
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    line = f"{devices[0].platform} x {len(devices)} ({f'{cores} cores' if on_cpu() else devices[0].device_kind})"
     if on_cpu() and gpu_card() and not _cpu_on_purpose():
         line += (
-            "\nWARNING: this machine has a GPU and JAX runs on the CPU. Install the plugin, pip install "
-            "'jaxrec[cuda]', or say that you mean it: --platform=cpu."
+            "\nWARNING: this machine has a GPU and JAX runs on the CPU. Install the plugin, pip install -e '.[cuda]', "
+            "or say that you mean it: --platform=cpu."
         )
     return line
 
@@ -53,15 +61,23 @@ def _cpu_on_purpose() -> bool:
 
 
 def gpu_card() -> bool:
-    """Whether the machine has an NVIDIA or AMD card, whatever JAX makes of it."""
-    return any(pathlib.Path(path).exists() for path in ("/dev/nvidia0", "/dev/kfd"))
+    """Whether the machine has an NVIDIA card, whatever JAX makes of it."""
+    return pathlib.Path("/dev/nvidia0").exists()
 
 
-def use_compile_cache() -> None:
-    """Keeps compiled programs on disk, readable by the user alone: whoever can write there can run code as them."""
+def use_compile_cache() -> str:
+    """Keeps compiled programs on disk, readable by the user alone: whoever can write there can run code as them.
+
+    Returns:
+      A warning where the folder cannot be written, or "".
+    """
     folder = cache_folder() / "xla"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    folder.chmod(0o700)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.chmod(0o700)
+    except OSError as error:
+        return f"WARNING: no compile cache, {folder} cannot be written ({error.strerror}). Set XDG_CACHE_HOME."
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    return ""

@@ -13,6 +13,7 @@ import jax
 from jaxrec import metrics
 from jaxrec.checkpoint import Checkpoints
 from jaxrec.data.pipeline import Batches
+from jaxrec.errors import InputError
 from jaxrec.metrics import Metrics
 from jaxrec.sharding import Parallel, data_parallel
 from jaxrec.task import State, Task
@@ -96,10 +97,13 @@ def compile_task(
     outputs = (shardings, parallel.whole)
     step = build("train_step", train_step, template, data, rows, key, donate_argnums=0, out_shardings=outputs)
 
+    @functools.cache
+    def compiled_init() -> Callable:
+        # The state is made where it will lie: no host or device ever holds more than its part.
+        return build("init", init, key, data, rows, out_shardings=shardings, compiler_options=parallel.run_once)
+
     def first_state() -> State:
-        # Made where it will lie: no host or device ever holds more than its part.
-        options = {"out_shardings": shardings, "compiler_options": parallel.run_once}
-        return parallel.settle(build("init", init, key, data, rows, **options)(key, data, rows))
+        return parallel.settle(compiled_init()(key, data, rows))
 
     def next_state(state: State, index: int) -> tuple[State, Metrics]:
         return parallel.settle(step(state, data, parallel.split(train.host(index)), key))
@@ -108,22 +112,23 @@ def compile_task(
 
     def evaluate(state: State, batches: Batches) -> dict[str, float]:
         parallel.check_batch(batches.batch_size)
-        data, rows = place(batches.resident), parallel.split(batches.host(0))
+        data = place(batches.resident)
 
         def eval_step(state: State, resident: PyTree, rows: PyTree, key: Array) -> Metrics:
             batch = batches.fetch(resident, rows)
             return parallel.spread(task.eval_step)(state, batch, jax.random.fold_in(key, state.step))
 
-        shapes = jax.tree.map(lambda array: (array.shape, str(array.dtype)), (data, rows))
-        signature = (batches.fetch, str(shapes))
+        shapes = str(jax.tree.map(lambda array: (array.shape, array.dtype), data))
+        signature = (batches.fetch, batches.batch_size, shapes)
         if signature not in eval_steps:
+            rows = parallel.split(batches.host(0))
             eval_steps[signature] = build(
                 "eval_step", eval_step, template, data, rows, key, out_shardings=parallel.whole
             )
         return metrics.compute(
             [
                 parallel.settle(eval_steps[signature](state, data, parallel.split(batches.host(index)), key))
-                for index in range(batches.passes)
+                for index in range(batches.per_pass)
             ]
         )
 
@@ -148,10 +153,15 @@ def fit(
       steps: to have taken at the end, those before a restored checkpoint included.
       hooks: called in order every `log_every` steps and after the last.
       checkpoints: where to look for the state to go on from; saving is a hook's work.
+
+    Raises:
+      InputError: the newest checkpoint is past `steps`, damaged, or of another model.
     """
     step = checkpoints.latest() if checkpoints else None
     state = program.init() if step is None else checkpoints.restore(program.template, step)
     step = step or 0
+    if step > steps:
+        raise InputError(f"steps = {steps}: the newest checkpoint has taken {step} steps already. Ask for more.")
     with jax.transfer_guard("disallow"):
         while step < steps:
             previous, began, parts = step, time.perf_counter(), []
@@ -177,12 +187,13 @@ def fit(
 
 def _placer(parallel: Parallel) -> Callable[[PyTree], PyTree]:
     """Returns a function that puts a host tree on every device, once however often it is asked."""
-    placed: dict[tuple[int, ...], tuple[PyTree, PyTree]] = {}  # keeps the host tree, so that no id is used again
+    placed: dict[Any, tuple[PyTree, PyTree]] = {}  # keeps the host tree, so that no id is used again
 
     def place(tree: PyTree) -> PyTree:
-        ids = tuple(id(leaf) for leaf in jax.tree.leaves(tree))
-        if ids not in placed:
-            placed[ids] = (tree, parallel.everywhere(tree))
-        return placed[ids][1]
+        leaves, structure = jax.tree.flatten(tree)
+        same = (structure, *map(id, leaves))
+        if same not in placed:
+            placed[same] = (tree, parallel.everywhere(tree))
+        return placed[same][1]
 
     return place

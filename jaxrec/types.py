@@ -20,7 +20,9 @@ Loss = Callable[[Any, Batch], Mapping[str, Array]]  # (outputs, batch) -> {"loss
 
 Count = int  # a whole number, 1 or more
 Natural = int  # a whole number, 0 or more
+Seed = int  # a whole number from 0 to 2**32 - 1: JAX takes no more bits, and larger seeds would collide
 Positive = float  # finite and above 0
 NonNegative = float  # finite, 0 or more
 Rate = float  # a share: 0 <= rate < 1
-Widths = Sequence[int | Sequence[int]]  # layer widths; an inner sequence is a block
+Widths = Sequence[int]  # whole numbers, 1 or more
+Blocks = Sequence[int | Sequence[int]]  # widths; an inner sequence is a block of layers

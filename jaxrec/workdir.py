@@ -10,7 +10,7 @@ import pathlib
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from jaxrec.errors import InputError
@@ -19,44 +19,49 @@ PACKAGES = ("jaxrec", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "num
 
 
 @contextlib.contextmanager
-def owned(workdir: pathlib.Path, settings: Mapping[str, Any], *, fresh: bool = False) -> Iterator[None]:
+def owned(
+    workdir: pathlib.Path, settings: Mapping[str, Any], *, free: Collection[str] = (), fresh: bool = False
+) -> Iterator[None]:
     """Makes a folder this process's own for a run and writes config.json into it.
 
     Args:
       workdir: made if it is not there.
       settings: all that the run follows from, plain values.
+      free: dotted keys that may change when a run goes on.
       fresh: move what is there aside first, whatever it is; nothing is deleted.
 
     Raises:
-      InputError: the folder is a file or cannot be written, another process owns it, or it holds a run of another
-        config.
+      InputError: the folder is a file, cannot be written or has a name that orbax takes for a pattern, another process
+        owns it, or it holds a run of other settings.
     """
-    if fresh and workdir.exists():
-        aside = workdir.with_name(f"{workdir.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
-        with _locked(workdir):
-            workdir.rename(aside)
+    if set("[]*?") & set(str(workdir)):
+        raise InputError(f"--workdir={workdir}: a name with [, ], * or ? cannot be read back. Name another folder.")
     try:
+        if fresh and workdir.exists():
+            with _locked(workdir):
+                workdir.rename(workdir.with_name(f"{workdir.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"))
         workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--workdir={workdir}: cannot make this folder ({error.strerror}). Name another.") from None
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"--workdir={workdir}: cannot make this folder ({error}). Name another.") from None
     with _locked(workdir):
         wanted = json.loads(json.dumps(settings))
         file = workdir / "config.json"
-        started = any((workdir / "checkpoints").glob("[0-9]*"))  # else there is nothing to lose
-        if file.exists() and started:
-            differences = list(_differences(json.loads(file.read_text()), wanted))
+        if file.exists() and any((workdir / "checkpoints").glob("[0-9]*")):  # else there is nothing to lose
+            found = _differences(json.loads(file.read_text()), wanted)
+            differences = [f"{key}: {old!r} -> {new!r}" for key, old, new in found if key not in free]
             if differences:
                 raise InputError(
                     f"--workdir={workdir} holds a run of another config ({'; '.join(differences)}). Name another "
                     f"folder, repeat that run with --config={file}, or move it aside with --fresh."
                 )
-        else:
-            write_json(file, wanted)
+        write_json(file, wanted)
         yield
 
 
 def write_environment(workdir: pathlib.Path, devices: str) -> None:
-    """Writes environment.json: versions, git commit, devices, command."""
+    """Adds to environment.json, for each process that works on the run: versions, git commit, devices, command."""
     git = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=40"],
         cwd=pathlib.Path(__file__).parent,
@@ -76,7 +81,8 @@ def write_environment(workdir: pathlib.Path, devices: str) -> None:
         "python": platform.python_version(),
         "versions": versions,
     }
-    write_json(workdir / "environment.json", environment)
+    file = workdir / "environment.json"
+    write_json(file, [*(json.loads(file.read_text()) if file.exists() else []), environment])
 
 
 def write_json(file: pathlib.Path, value: Any) -> None:
@@ -102,16 +108,18 @@ def _locked(workdir: pathlib.Path) -> Iterator[None]:
                 f"--workdir={workdir} belongs to a run that is still going ({lock.read().strip()}). Wait for it, stop "
                 "it, or name another folder."
             ) from None
+        if not os.path.samestat(os.fstat(lock.fileno()), (workdir / "lock").stat()):
+            raise InputError(f"--workdir={workdir} was moved aside by another process just now. Try again.")
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {platform.node()} since {datetime.datetime.now():%Y-%m-%d %H:%M:%S}\n")
         lock.flush()
         yield
 
 
-def _differences(old: Any, new: Any, path: str = "config") -> Iterator[str]:
-    """Where two plain configs differ: "config.seed: 0 -> 1"."""
+def _differences(old: Any, new: Any, path: str = "config") -> Iterator[tuple[str, Any, Any]]:
+    """(key, old value, new value) where two plain configs differ."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in {**old, **new}:
             yield from _differences(old.get(key), new.get(key), f"{path}.{key}")
     elif old != new:
-        yield f"{path}: {old!r} -> {new!r}"
+        yield path, old, new

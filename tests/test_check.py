@@ -32,7 +32,8 @@ BAD = [
     ("experiment", None, "allowed is classify"),
     ("exprmnt", 1, "Did you mean 'experiment'|takes no such key"),
     ("sed", 0, "Did you mean 'seed'"),
-    ("seed", -1, "a whole number, 0 or more"),
+    ("seed", -1, "a whole number from 0 to"),
+    ("seed", 2**32, "a whole number from 0 to"),  # JAX would take it for 0
     ("seed", 1.0, "a whole number"),
     ("seed", True, "a whole number"),
     ("seed", "0", "a whole number"),
@@ -73,6 +74,7 @@ BAD = [
     ("model.widths", (32, ()), "a sequence of whole numbers"),
     ("model.widths", (32.0,), "a sequence of whole numbers"),
     ("model.widhts", (32,), "Did you mean 'widths'"),
+    ("model.hidden", (8, (4,)), "a sequence of whole numbers"),
     ("model.kernel", 0, "a whole number, 1 or more"),
     ("model.pool", "maximum", "'max', 'average'"),
     ("model.pool_last", 1, "True or False"),
@@ -225,6 +227,16 @@ def test_any_argument_can_be_set_from_the_command_line(flag, path, value):
     assert (name, left) == ("digits_cnn", ["--workdir=x"])
 
 
+def test_another_name_brings_its_own_arguments():
+    """None of them is in the file: they become settable because the section's name says so."""
+    flags = ["--config.data.name=npz", "--config.data.path=x.npz", "--config.optimizer.b1=0.8"]
+    flags += ["--config.optimizer.learning_rate.decay_steps=10", "--config.loss.name=softmax_cross_entropy"]
+    config, _, _ = from_flags([f"--config={ROOT}/configs/digits_cnn.py", *flags])
+    assert config["data"] == {"name": "npz", "path": "x.npz", "validation": 0.1, "split_seed": 0}
+    assert config["optimizer"]["learning_rate"]["decay_steps"] == 10
+    assert config["optimizer"]["b1"] == 0.8
+
+
 def test_a_section_can_be_replaced_as_a_whole():
     config, _, _ = from_flags(
         [f"--config={ROOT}/configs/digits_cnn.py", "--config.optimizer={'name': 'sgd', 'learning_rate': 0.1}"]
@@ -237,7 +249,9 @@ def test_a_section_can_be_replaced_as_a_whole():
     ("arguments", "said"),
     [
         ([], "--config=FILE is missing"),
-        (["--config=configs/nothing.py"], "no such file"),
+        (["--config=configs/nothing.py"], "no such .py or .json file"),
+        (["--config=pyproject.toml"], "no such .py or .json file"),
+        (["--config=configs"], "no such .py or .json file"),
         (["--config=digits.py", "--config"], "needs a value"),
     ],
 )
@@ -247,12 +261,18 @@ def test_a_missing_config_is_said(arguments, said):
 
 
 def test_files_that_are_no_config_are_refused(tmp_path):
-    (tmp_path / "a.json").write_text("{not json")
-    (tmp_path / "b.py").write_text("x = 1\n")
-    with pytest.raises(InputError, match="not JSON"):
-        from_flags([f"--config={tmp_path}/a.json"])
-    with pytest.raises(InputError, match=r"no get_config\(\)"):
-        from_flags([f"--config={tmp_path}/b.py"])
+    for name, text, said in [
+        ("a.json", "{not json", "JSONDecodeError"),
+        ("b.json", "[1, 2]", "holds list"),
+        ("c.py", "x = 1\n", "no attribute 'get_config'"),
+        ("d.py", "def get_config(:\n", "SyntaxError"),
+        ("e.py", "def get_config():\n    return 3\n", "holds int"),
+        ("f.py", "def get_config():\n    return {}['x']\n", "KeyError: 'x'"),
+    ]:
+        (tmp_path / name).write_text(text)
+        with pytest.raises(InputError, match=said) as caught:
+            from_flags([f"--config={tmp_path / name}"])
+        assert "\n" not in str(caught.value)
 
 
 def test_a_key_that_nothing_reads_is_an_error():
@@ -271,4 +291,6 @@ def test_a_typo_is_found_before_jax_is_imported():
         [sys.executable, "-c", blocked, *flags], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert done.stderr == "launch.py: --config.model.widhts: the config has no such key. Did you mean 'model.widths'?\n"
+    said = "launch.py: config.model.widhts = (3,): CNN takes no such key. Did you mean 'widths'? It takes: widths, "
+    assert done.stderr.startswith(said)
+    assert done.stderr.count("\n") == 1

@@ -1,7 +1,5 @@
 """Checkpoints: what is kept, what is best, and what comes back on other devices."""
 
-import shutil
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -110,6 +108,26 @@ def test_another_model_is_refused(tmp_path, one_device, other):
         checkpoints.restore(template(one_device, other), 3)
 
 
+def test_a_damaged_checkpoint_is_called_damaged(tmp_path, one_device):
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        for step in (3, 4):
+            checkpoints.save(step, tree(step), {"validation/accuracy": 0.5})
+    for file in (tmp_path / "4" / "default").rglob("*"):
+        if file.is_file() and "d" in file.parts[-2:]:
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        with pytest.raises(InputError, match=r"step 4 .* cannot be read, so it is damaged .* there are: 3\."):
+            checkpoints.restore(template(one_device), 4)
+        checkpoints.restore(template(one_device), 3)
+
+
+def test_metrics_come_back_with_their_step(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(3, tree(3), {"speed/seconds": 1.5})
+        checkpoints.best()  # waits
+        assert checkpoints.metrics(3) == {"speed/seconds": 1.5}
+
+
 def test_what_a_killed_save_left_behind_is_not_a_checkpoint(tmp_path, one_device):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(3, tree(3))
@@ -119,18 +137,3 @@ def test_what_a_killed_save_left_behind_is_not_a_checkpoint(tmp_path, one_device
         assert checkpoints.latest() == 3
         checkpoints.restore(template(one_device), 3)
     assert (tmp_path / "notes.txt").read_text() == "mine"
-
-
-def test_a_failed_save_in_the_background_is_not_swallowed(tmp_path):
-    folder = tmp_path / "run"
-    Checkpoints(folder).close()
-    checkpoints = Checkpoints(folder)
-    shutil.rmtree(folder)  # as when a disk is unmounted
-    folder.write_text("in the way")
-
-    def save_and_wait():
-        checkpoints.save(2, tree(2))
-        checkpoints.close()
-
-    with pytest.raises(OSError, match="run"):
-        save_and_wait()

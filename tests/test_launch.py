@@ -67,7 +67,8 @@ def test_a_run_leaves_its_records(finished):
         *("config.json", "environment.json", "checkpoints", "metrics.jsonl", "tensorboard", "curves.png", "result.json")
     }
     assert [record["step"] for record in read(workdir / "metrics.jsonl")] == list(range(50, 1001, 50))
-    assert json.loads((workdir / "environment.json").read_text())["versions"].keys() >= {"jax", "flax", "optax"}
+    (environment,) = json.loads((workdir / "environment.json").read_text())
+    assert environment["versions"].keys() >= {"jax", "flax", "optax"}
     result = json.loads((workdir / "result.json").read_text())
     best = max(record["validation/accuracy"] for record in read(workdir / "metrics.jsonl"))
     assert result["metrics"]["validation"]["accuracy"] == best > 0.5  # chance is 0.1
@@ -121,6 +122,10 @@ def test_a_killed_run_goes_on_to_the_same_bits(finished, tmp_path):
     assert (workdir / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
     first, second = (json.loads((folder / "result.json").read_text()) for folder in (whole, workdir))
     assert first["metrics"] == second["metrics"]
+    assert len(json.loads((workdir / "environment.json").read_text())) == 2  # a note for each process
+    resumed_at = int(done.stdout.partition("at step ")[2].partition(" ")[0])
+    assert second["training_seconds"] > 0
+    assert second["examples"] == first["examples"] == 16_000 > 16 * resumed_at
     for name, stored in stored_arrays(whole).items():
         assert stored.tobytes() == stored_arrays(workdir)[name].tobytes(), name
 
@@ -168,9 +173,11 @@ def test_a_folder_has_one_owner(tmp_path, capsys):
 
 
 def test_the_smoke_test_goes_through_every_phase(capsys):
-    assert launch.main([*SMALL, "--config.train.steps=50", "--smoke"]) == 0
+    warmup = {"name": "warmup_cosine_decay_schedule", "init_value": 0.0, "peak_value": 0.1, "warmup_steps": 20}
+    flags = [*SMALL, "--config.train.steps=50", f"--config.optimizer.learning_rate={warmup}"]
+    assert launch.main([*flags, "--smoke"]) == 0
     shown = capsys.readouterr().out
-    for phase in ("step 1/1", "Resuming", "at step 1 of 2", "step 2/2", "validation/accuracy", "test"):
+    for phase in ("step 1/1", "Resuming", "at step 1 of 50", "step 2/2", "validation/accuracy", "test"):
         assert phase in shown
 
 
@@ -189,8 +196,8 @@ def test_validation_chooses_and_test_is_read_once_at_the_end(tmp_path, monkeypat
 
     def watching(**config):
         experiment = build(**config)
-        passes = {split: watched(batches, split) for split, batches in experiment.passes.items()}
-        return experiment._replace(train=watched(experiment.train, "training"), passes=passes)
+        splits = {split: watched(batches, split) for split, batches in experiment.splits.items()}
+        return experiment._replace(train=watched(experiment.train, "training"), splits=splits)
 
     monkeypatch.setattr(classify, "build", watching)
     assert launch.main([*SMALL, "--config.train.steps=100", f"--workdir={tmp_path}/run"]) == 0
@@ -202,16 +209,14 @@ def test_validation_chooses_and_test_is_read_once_at_the_end(tmp_path, monkeypat
     ids = {split: [i for s, rows in asked for i in rows if s == split and i >= 0] for split in set(order)}
     assert not set(ids["training"]) & set(ids["validation"])
     assert not (set(ids["training"]) | set(ids["validation"])) & set(ids["test"])
-    once = ids["test"][16:]  # evaluation looks at the first batch twice, the first time for its shapes
-    assert sorted(set(ids["test"])) == sorted(dict.fromkeys(ids["test"]))
-    assert len(once) == len(set(once)) == len(set(ids["test"]))
+    assert len(ids["test"]) == len(set(ids["test"])) == 360
 
 
 def test_bad_command_lines_end_with_code_2_and_one_line(capsys, tmp_path):
     file = tmp_path / "file"
     file.write_text("")
     for flags, said in [
-        (["--config=configs/nothing.py"], "no such file"),
+        (["--config=configs/nothing.py"], "no such .py or .json file"),
         ([*SMALL, "--config.train.steps=2", "--wrkdir=x"], "Did you mean: workdir"),
         ([*SMALL, "--config.train.steps=2", "--platform=gup"], "cpu|gpu|tpu"),
         ([*SMALL, "--config.train.steps=2", "train"], "'train' is no command"),
@@ -228,6 +233,34 @@ def test_bad_command_lines_end_with_code_2_and_one_line(capsys, tmp_path):
         assert said in line
         assert line.count("\n") == 1
     assert not (tmp_path / "run").exists(), "a run that never started left something behind"
+
+
+def test_a_diverged_run_ends_with_code_76_and_keeps_what_was_good(tmp_path, capsys):
+    flags = [*SMALL, "--config.train.steps=100", "--config.optimizer.learning_rate=1e30", f"--workdir={tmp_path}/run"]
+    assert launch.main(flags) == 76
+    line = capsys.readouterr().err
+    assert "training diverged" in line
+    assert line.count("\n") == 1
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_a_run_may_go_on_in_another_way(tmp_path, capsys):
+    flags = [*SMALL, "--config.train.steps=2", f"--workdir={tmp_path}/run"]
+    assert launch.main(flags) == 0
+    assert launch.main([*flags, "--config.train.rule=fsdp", "--config.train.keep=2"]) == 0
+    assert "This run is finished" in capsys.readouterr().out
+
+
+def test_folders_whose_name_is_a_pattern_are_refused(tmp_path, capsys):
+    assert launch.main([*SMALL, "--config.train.steps=2", f"--workdir={tmp_path}/a[b]"]) == 2
+    assert "cannot be read back" in capsys.readouterr().err
+
+
+def test_the_doctor_comes_to_a_machine_without_jax():
+    done = run_alone("doctor", python="sys.modules['jax'] = None; sys.modules['absl'] = None")
+    assert done.returncode == 1
+    assert "TROUBLE: JAX does not start" in done.stdout
+    assert done.stderr == ""
 
 
 def test_a_platform_that_is_not_there_is_said():

@@ -86,7 +86,27 @@ def test_a_schedule_without_its_steps_lasts_the_whole_run(schedule, expected):
         np.testing.assert_allclose(updates["bias"], -expected(count), rtol=1e-5, atol=1e-7)
 
 
+def test_any_rate_may_follow_a_schedule():
+    decay = {"name": "linear_schedule", "init_value": 1.0, "end_value": 0.0}
+    tx = make_optimizer({"name": "adamw", "learning_rate": 0.5, "weight_decay": decay}, steps=2)
+    state = tx.init(PARAMS)
+    for expected in (0.5 * 1.0 * 2, 0.5 * 0.5 * 2):
+        updates, state = tx.update(ZERO, state, PARAMS)
+        np.testing.assert_allclose(updates["kernel"], -expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"name": "lbfgs", "learning_rate": 0.1}, {"name": "adam", "learning_rate": 0.1, "mu_dtype": "foo"}],
+    ids=["needs the loss", "no such type"],
+)
+def test_what_optax_refuses_is_said_in_one_line(arguments):
+    with pytest.raises(InputError, match=rf"config\.optimizer, {arguments['name']} over 10 steps: ") as caught:
+        make_optimizer(arguments, steps=10)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_schedule_that_does_not_fit_the_run_is_said():
     schedule = {"name": "warmup_cosine_decay_schedule", "init_value": 0.0, "peak_value": 0.1, "warmup_steps": 20}
-    with pytest.raises(InputError, match=r"config\.optimizer\.learning_rate over 10 steps"):
+    with pytest.raises(InputError, match=r"config\.optimizer, sgd over 10 steps"):
         make_optimizer({"name": "sgd", "learning_rate": schedule}, steps=10)

@@ -48,15 +48,15 @@ def test_each_epoch_holds_every_example_once(count, batch_size, seed, data):
     assert all(len(batch_ids(batches, step)) == batch_size for step in range(steps))
     for epoch in range(epochs):
         assert sorted(stream[epoch * len(ids) : (epoch + 1) * len(ids)]) == sorted(ids)
-    assert (batches.examples, batches.passes) == (len(ids), -(-len(ids) // batch_size))
+    assert (batches.examples, batches.per_pass) == (len(ids), -(-len(ids) // batch_size))
 
 
 @given(count=examples, batch_size=batch_sizes, data=st.data())
 def test_an_evaluation_covers_every_example_once_and_pads_at_its_end(count, batch_size, data):
     ids = data.draw(st.lists(st.integers(0, count - 1), min_size=1, unique=True))
     batches = eval_batches(arrays_of(count), batch_size=batch_size, ids=np.array(ids))
-    stream = list(itertools.chain.from_iterable(batch_ids(batches, step) for step in range(batches.passes)))
-    padding = batches.passes * batch_size - len(ids)
+    stream = list(itertools.chain.from_iterable(batch_ids(batches, step) for step in range(batches.per_pass)))
+    padding = batches.per_pass * batch_size - len(ids)
     assert stream == ids + [PADDING] * padding
     assert 0 <= padding < batch_size
 
@@ -89,7 +89,7 @@ def test_fetch_gathers_the_rows_inside_a_compiled_step(make):
     arrays = arrays_of(11)
     batches = make(arrays, batch_size=4, ids=np.array([10, 3, 7, 0, 5, 9]))
     fetch = jax.jit(batches.fetch)
-    for step in range(batches.passes):
+    for step in range(batches.per_pass):
         rows = batches.host(step)
         batch = fetch(batches.resident, rows)
         real = rows["id"] != PADDING

@@ -11,10 +11,11 @@ import pytest
 from jaxrec import hooks, losses
 from jaxrec.checkpoint import Checkpoints
 from jaxrec.data.pipeline import Batches, eval_batches, train_batches
-from jaxrec.errors import InputError
+from jaxrec.errors import DivergedError, InputError
 from jaxrec.metrics import Mean
 from jaxrec.models import CNN
 from jaxrec.records import Records
+from jaxrec.sharding import data_parallel
 from jaxrec.task import State, Task, from_loss
 from jaxrec.train import Moment, Program, compile_task, fit
 
@@ -164,6 +165,37 @@ def test_resumed_run_is_the_unbroken_run(recogniser, digits, digit_batches, tmp_
     assert_bits_equal(unbroken, resumed)
     assert resumed_metrics == unbroken_metrics
     assert resumed_metrics.count("\n") == 4
+
+
+def test_a_run_goes_on_on_other_devices_under_another_rule(digit_batches, one_device, tmp_path):
+    """A whole State, optimizer moments and batch statistics included, from 1 device to 8 that share it out."""
+    model = CNN(widths=(8,), hidden=(16,), norm="batch")
+    task = from_loss(model, losses.softmax_cross_entropy, optax.adam(1e-3))
+    single = compile_task(task, digit_batches(), log_every=5, parallel=one_device)
+    shared = compile_task(task, digit_batches(), log_every=5, parallel=data_parallel(rule="fsdp"))
+    with Checkpoints(tmp_path) as checkpoints:
+        fit(single, steps=5, hooks=[hooks.save(checkpoints)])
+        unbroken = fit(single, steps=10)
+        moved = fit(shared, steps=10, checkpoints=checkpoints)
+    assert not moved.params["Dense_0"]["kernel"].sharding.is_fully_replicated
+    for leaf, other in zip(jax.tree.leaves(unbroken), jax.tree.leaves(moved), strict=True):
+        np.testing.assert_allclose(leaf, other, rtol=1e-5, atol=1e-5)
+
+
+def test_a_checkpoint_past_the_end_is_refused(counting, tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        fit(counting, steps=20, hooks=[hooks.save(checkpoints)])
+        with pytest.raises(InputError, match="has taken 20 steps already"):
+            fit(counting, steps=10, checkpoints=checkpoints)
+
+
+def test_a_diverged_run_stops_before_it_is_saved(digit_batches, one_device, tmp_path):
+    task = from_loss(CNN(widths=(2,), hidden=()), losses.mean_squared_error, optax.sgd(1e20))
+    program = compile_task(task, digit_batches(), log_every=1, parallel=one_device)
+    with Checkpoints(tmp_path) as checkpoints:
+        with pytest.raises(DivergedError, match=r"train/\w+ is (nan|inf): training diverged in steps \d+ to \d+"):
+            fit(program, steps=50, hooks=[hooks.stop_if_diverged, hooks.save(checkpoints)])
+        assert (checkpoints.latest() or 0) < 50
 
 
 def test_metrics_past_the_checkpoint_are_taken_back(recogniser, tmp_path):

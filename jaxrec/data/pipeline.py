@@ -40,7 +40,7 @@ class Batches(NamedTuple):
     fetch: Callable[[PyTree, PyTree], Batch]  # (resident, host) -> batch; pure, part of the compiled step
     batch_size: int  # B, over all devices
     examples: int  # in one pass
-    passes: int  # batches in one pass: ceil(examples / batch_size)
+    per_pass: int  # batches in one pass: ceil(examples / batch_size)
 
 
 def unchanged(batch: Batch) -> Batch:

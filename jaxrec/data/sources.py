@@ -17,12 +17,12 @@ import numpy as np
 from jaxrec.data.pipeline import Dataset
 from jaxrec.errors import InputError, did_you_mean
 from jaxrec.folders import cache_folder, data_folder
-from jaxrec.types import Count, Natural, Rate
+from jaxrec.types import Count, Rate, Seed
 
 TEST_SHARE = 0.2  # held out as the test split where a set has none
 
 
-def digits(*, validation: Rate = 0.1, split_seed: Natural = 0) -> Dataset:
+def digits(*, validation: Rate = 0.1, split_seed: Seed = 0) -> Dataset:
     """The handwritten digits inside scikit-learn: 1,797 grey 8x8 images, 10 classes, nothing to download.
 
     The set has one split. A fifth is always the same test split, stratified by class.
@@ -39,7 +39,7 @@ def digits(*, validation: Rate = 0.1, split_seed: Natural = 0) -> Dataset:
     return _dataset(parts, [str(name) for name in bunch.target_names], validation, split_seed)
 
 
-def npz(*, path: str, validation: Rate = 0.1, split_seed: Natural = 0) -> Dataset:
+def npz(*, path: str, validation: Rate = 0.1, split_seed: Seed = 0) -> Dataset:
     """Arrays from an `.npz` file: x_train [N, H, W, C] or [N, H, W], y_train [N]; likewise x_validation, x_test.
 
     Args:
@@ -73,7 +73,7 @@ def tfds(
     *,
     dataset: str,
     validation: Rate = 0.1,
-    split_seed: Natural = 0,
+    split_seed: Seed = 0,
     data_dir: str | None = None,
     max_bytes: Count = 4_000_000_000,
 ) -> Dataset:
@@ -158,7 +158,7 @@ def _prepared(dataset: str, root: pathlib.Path):
         raise InputError(
             f"data.dataset = {dataset!r}: not prepared, looked in {builder.data_dir}. Where there is a network, run "
             f"`python -c \"import tensorflow_datasets as tfds; tfds.builder('{dataset}', data_dir='{root}')"
-            f".download_and_prepare()\"`, here or elsewhere, and copy {root / dataset} over."
+            f'.download_and_prepare()"`, here or elsewhere, and copy {root / dataset} over.'
         )
     return builder
 

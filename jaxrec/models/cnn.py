@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from jaxrec import layers
 from jaxrec.errors import InputError
-from jaxrec.types import Array, Count, Rate, Widths
+from jaxrec.types import Array, Blocks, Count, Rate, Widths
 
 POOLS = {"max": layers.max_pool, "average": layers.avg_pool}
 MONOTONE = ("relu", "tanh", "sigmoid")  # activations that never fall
@@ -39,7 +39,7 @@ class CNN(nn.Module):
     """
 
     classes: Count = 10
-    widths: Widths = (32, 64)
+    widths: Blocks = (32, 64)
     kernel: Count = 3
     pool: Literal["max", "average"] = "max"
     pool_last: bool = True
