@@ -87,8 +87,9 @@ def convolve(
         return own(x, kernel)
     # A matrix product is faster than XLA's convolution, its gradients above all, where the channels do not fill a
     # vector register (color images), where a few pixels are left and where there is nothing to gather. Elsewhere
-    # gathering costs more than it gains. The bounds lie between sizes measured with JAX 0.10 and 0.12.
-    few = x.shape[-1] <= 4 or math.prod(sizes) <= 16 or kernel.shape[:2] == (1, 1)
+    # gathering costs more time, or memory, than it gains. The bounds lie between sizes measured with JAX 0.10 and 0.12.
+    kh, kw, c, _ = kernel.shape
+    few = (c <= 4 and kh * kw * c <= 64) or math.prod(sizes) <= 16 or kh * kw == 1
     if few and spread == (1, 1):
         return on_cpu(lambda x, kernel: _product(x, kernel, strides, pads, precision), own, x, kernel)
     return on_cpu(lambda x, kernel: _canonical(x, kernel, strides, pads, precision, spread), own, x, kernel)
