@@ -9,7 +9,7 @@ def get_config() -> ConfigDict:
         {
             "experiment": "classify",
             "seed": 0,
-            "train": {"batch_size": 128, "epochs": 12},
+            "train": {"batch_size": 128, "epochs": 10},
             "data": {"name": "tfds", "dataset": "mnist", "validation": 0.05},
             "model": {
                 "name": "CNN",

@@ -62,6 +62,9 @@ def from_loss(model: nn.Module, loss: Loss, tx: optax.GradientTransformation) ->
       loss: called as `loss(outputs, batch)`, gives per-example values [B]; "loss" is what is minimised, all of them
         are metrics.
       tx: the optimizer.
+
+    Rows whose mask is False count in no loss and no metric. In training they must hold finite values all the same: a
+    NaN reaches the gradient through 0 * NaN, and batch normalisation sees every row. `train_batches` never pads.
     """
 
     def init(key: Key, batch: Batch) -> State:

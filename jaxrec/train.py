@@ -98,7 +98,8 @@ def compile_task(
 
     def first_state() -> State:
         # Made where it will lie: no host or device ever holds more than its part.
-        return build("init", init, key, data, rows, out_shardings=shardings)(key, data, rows)
+        options = {"out_shardings": shardings, "compiler_options": parallel.run_once}
+        return parallel.settle(build("init", init, key, data, rows, **options)(key, data, rows))
 
     def next_state(state: State, index: int) -> tuple[State, Metrics]:
         return parallel.settle(step(state, data, parallel.split(train.host(index)), key))

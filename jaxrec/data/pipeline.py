@@ -130,7 +130,10 @@ def _check(arrays: Mapping[str, np.ndarray], ids: np.ndarray | None) -> np.ndarr
     sizes = {name: len(array) for name, array in arrays.items()}
     if len(set(sizes.values())) != 1:
         raise InputError(f"The arrays of a data set need one length, got {sizes}.")
-    ids = np.arange(next(iter(sizes.values())), dtype=np.int32) if ids is None else np.asarray(ids, np.int32)
+    size = next(iter(sizes.values()))
+    ids = np.arange(size, dtype=np.int32) if ids is None else np.asarray(ids, np.int32)
+    if len(ids) and not 0 <= ids.min() <= ids.max() < size:
+        raise InputError(f"ids reach from {ids.min()} to {ids.max()}; {size} examples allow 0 to {size - 1}.")
     if not len(ids):
         raise InputError("A split without examples: nothing to train or evaluate on. Make the split larger.")
     return ids

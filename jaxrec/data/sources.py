@@ -103,7 +103,11 @@ def tfds(
         partial = cache.with_suffix(f".{os.getpid()}.npz")
         np.savez(partial, classes=np.array(classes), **arrays)
         partial.replace(cache)  # a killed run leaves no half-written cache
-    return npz(path=str(_cache_file(dataset, info)), validation=validation, split_seed=split_seed)
+    cache = _cache_file(dataset, info)
+    try:
+        return npz(path=str(cache), validation=validation, split_seed=split_seed)
+    except InputError as error:
+        raise InputError(f"data.dataset = {dataset!r}: {error} It is a cache: delete it and run again.") from None
 
 
 def _newest(dataset: str, root: pathlib.Path) -> pathlib.Path | None:

@@ -64,9 +64,9 @@ class CNN(nn.Module):
         early = self.pool == "max" and self.norm == "none" and self.activation in MONOTONE
         blocks = [[block] if isinstance(block, int) else block for block in self.widths]
         x = image.astype(self.dtype)  # [B, H, W, C]
-        for block in blocks:
-            for index, width in enumerate(block):
-                pooled = index == len(block) - 1 and (self.pool_last or block is not blocks[-1])
+        for number, block in enumerate(blocks, start=1):
+            for index, width in enumerate(block, start=1):
+                pooled = index == len(block) and (self.pool_last or number < len(blocks))
                 x = layers.Conv(
                     width,
                     (self.kernel, self.kernel),
