@@ -33,7 +33,7 @@ ARROWS = {
     "jaxrec.layers.blocks": set(),
     "jaxrec.layers.pooling": {"jaxrec.layers.platform"},
     "jaxrec.layers.convolution": {"jaxrec.layers.platform"},
-    "jaxrec.layers.transposed": {"jaxrec.layers.blocks", "jaxrec.layers.convolution", "jaxrec.layers.platform"},
+    "jaxrec.layers.transposed": {"jaxrec.layers.convolution"},
     "jaxrec.layers": {
         "jaxrec.layers.blocks",
         "jaxrec.layers.convolution",

@@ -69,11 +69,12 @@ CONVOLUTIONS = [
     ((8, 17, 18, 5), {"strides": 2}),
     ((8, 17, 18, 5), {"strides": (2, 3), "padding": "VALID", "kernel_size": (4, 2)}),
     ((8, 17, 18, 5), {"padding": 3}),
+    ((8, 17, 18, 5), {"padding": 9, "strides": 2}),
     ((8, 17, 18, 5), {"padding": ((0, 2), (1, 0)), "use_bias": False}),
     ((8, 17, 18, 5), {"kernel_size": (1, 1), "strides": 2}),
     ((8, 17, 18, 2), {}),
     ((8, 17, 18, 1), {"strides": 2, "kernel_size": (4, 4)}),
-    ((8, 6, 5, 5), {"padding": "VALID"}),
+    ((8, 6, 5, 5), {"padding": "VALID", "strides": (1, 2)}),
     ((8, 2, 2, 5), {"kernel_size": (5, 5)}),
     (WIDE, {"features": 33, "padding": "VALID"}),
     (WIDE, {"features": 32, "padding": ((2, 1), (0, 1))}),
@@ -96,9 +97,10 @@ TRANSPOSED = [
     ((8, 7, 6, 5), {"kernel_size": (4, 4), "strides": (2, 2), "padding": ((1, 2), (3, 0))}),
     ((8, 7, 6, 5), {"kernel_size": (3, 3)}),
     ((8, 7, 6, 5), {"kernel_size": (3, 3), "transpose_kernel": True, "padding": "VALID"}),
-    # XLA's own
-    ((8, 7, 6, 5), {"kernel_size": (3, 3), "strides": (2, 1)}),
+    ((8, 7, 6, 5), {"kernel_size": (5, 4), "strides": (2, 1)}),
+    ((8, 7, 6, 5), {"kernel_size": (3, 3), "strides": (2, 2), "padding": ((-3, -1), (-2, 0))}),
     ((8, 7, 6, 5), {"kernel_size": (3, 3), "strides": (2, 2), "padding": 5}),
+    # flax's own
     ((8, 7, 6, 5), {"kernel_size": (3, 3), "kernel_dilation": (2, 2)}),
     ((8, 7, 6, 5), {"kernel_size": (4, 4), "strides": (2, 2), "padding": "CIRCULAR"}),
     ((8, 7, 5), {"kernel_size": (3,), "strides": (2,)}),
@@ -148,7 +150,7 @@ def test_second_derivatives_of_convolutions_equal_flax(images, kind, shape, opti
     assert_close(*(second_order(lambda x, p, module=module: module.apply(p, x), x, params) for module in modules))
 
 
-@settings(max_examples=10)  # each example compiles
+@settings(max_examples=8)  # each example compiles
 @given(
     size=st.tuples(st.integers(1, 2), st.integers(1, 12), st.integers(1, 12), st.integers(1, 6)),
     kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
@@ -200,7 +202,7 @@ def test_second_derivatives_of_max_pool_equal_flax(tied):
     assert_close(second_order(ours, x), second_order(flax, x))
 
 
-@settings(max_examples=10)  # each example compiles
+@settings(max_examples=8)  # each example compiles
 @given(
     size=st.tuples(st.integers(1, 2), st.integers(1, 8), st.integers(1, 8), st.integers(1, 3)),
     window=st.tuples(st.integers(1, 3), st.integers(1, 3)),
@@ -332,7 +334,7 @@ def test_step_on_eight_devices(step_inputs, expected, eight_devices):
 
 
 def test_bfloat16_stays_bfloat16_and_is_as_exact_as_in_flax(images):
-    for kind, options in [("Conv", {}), ("Conv", {"features": 32}), ("ConvTranspose", {"strides": (2, 2)})]:
+    for kind, options in [("Conv", {"features": 32}), ("ConvTranspose", {"strides": (2, 2)})]:
         modules, params, x = both_modules(kind, images, (8, 14, 14, 32), options)
         exact = first_order(modules[1].apply, params, x)
         errors = []

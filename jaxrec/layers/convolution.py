@@ -13,7 +13,6 @@ from jaxrec.layers.platform import on_cpu
 from jaxrec.types import Array
 
 Pads = tuple[tuple[int, int], tuple[int, int]]  # zeros added: ((top, bottom), (left, right)); below 0 crops
-NHWC = ("NHWC", "HWIO", "NHWC")
 
 
 class Conv(nn.Conv):
@@ -63,33 +62,65 @@ def pads_zeros(padding: object) -> bool:
     return not isinstance(padding, str) or padding in ("SAME", "VALID")
 
 
-def convolve(x: Array, kernel: Array, strides: tuple[int, int], pads: Pads, precision: object = None) -> Array:
-    """Convolves images [B, H, W, C] with a kernel [kh, kw, C, D] into [B, H', W', D]."""
-    own = functools.partial(_own, strides=strides, pads=pads, precision=precision)
-    height, width = _output_size(x, kernel, strides, pads)
-    if not jnp.issubdtype(x.dtype, jnp.floating) or min(height, width) < 1:
+def convolve(
+    x: Array,
+    kernel: Array,
+    strides: tuple[int, int],
+    pads: Pads,
+    precision: object = None,
+    spread: tuple[int, int] = (1, 1),
+) -> Array:
+    """Convolves images [B, H, W, C] with a kernel [kh, kw, C, D] into [B, H', W', D].
+
+    Args:
+      x: images.
+      kernel: weights.
+      strides: pixels between the places where the kernel is put, down and across.
+      pads: zeros around the image.
+      precision: as in `jax.lax.conv_general_dilated`.
+      spread: pixels between neighbours of the image, zeros in between, before padding: above 1 in a transposed
+        convolution.
+    """
+    own = functools.partial(_own, strides=strides, pads=pads, precision=precision, spread=spread)
+    sizes = _output_size(x, kernel, strides, pads, spread)
+    if not jnp.issubdtype(x.dtype, jnp.floating) or min(sizes) < 1:
         return own(x, kernel)
-    # Measured on two CPUs and two versions of JAX, XLA's own convolution is slower than one matrix product over the
-    # gathered neighbourhoods where the channels do not fill a vector register (color images), where only a few pixels
-    # are left, or where there is nothing to gather. Elsewhere the gathering costs more than it gains.
-    few = x.shape[-1] <= 4 or height * width <= 36 or kernel.shape[:2] == (1, 1)
-    fast = _product if few else _canonical
-    return on_cpu(lambda x, kernel: fast(x, kernel, strides, pads, precision), own, x, kernel)
+    # A matrix product is faster than XLA's convolution, its gradients above all, where the channels do not fill a
+    # vector register (color images), where a few pixels are left and where there is nothing to gather. Elsewhere
+    # gathering costs more time, or memory, than it gains. The bounds lie between sizes measured with JAX 0.10 and 0.12.
+    kh, kw, c, _ = kernel.shape
+    few = (c <= 4 and kh * kw * c <= 64) or math.prod(sizes) <= 16 or kh * kw == 1
+    if few and spread == (1, 1):
+        return on_cpu(lambda x, kernel: _product(x, kernel, strides, pads, precision), own, x, kernel)
+    return on_cpu(lambda x, kernel: _canonical(x, kernel, strides, pads, precision, spread), own, x, kernel)
 
 
-def _own(x: Array, kernel: Array, strides: tuple[int, int], pads: Pads, precision: object) -> Array:
-    return jax.lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=NHWC, precision=precision)
+def _own(
+    x: Array,
+    kernel: Array,
+    strides: tuple[int, int],
+    pads: Pads,
+    precision: object,
+    spread: tuple[int, int],
+    labels: tuple[str, str, str] = ("NHWC", "HWIO", "NHWC"),
+) -> Array:
+    """XLA's own convolution."""
+    return jax.lax.conv_general_dilated(
+        x, kernel, strides, pads, lhs_dilation=spread, dimension_numbers=labels, precision=precision
+    )
 
 
-def _output_size(x: Array, kernel: Array, strides: tuple[int, int], pads: Pads) -> tuple[int, int]:
+def _output_size(
+    x: Array, kernel: Array, strides: tuple[int, int], pads: Pads, spread: tuple[int, int]
+) -> tuple[int, int]:
     """Height and width of the convolution's result."""
-    sizes = zip(x.shape[1:3], kernel.shape[:2], strides, pads, strict=True)
-    return tuple((size + low + high - k) // stride + 1 for size, k, stride, (low, high) in sizes)
+    sizes = zip(x.shape[1:3], kernel.shape[:2], strides, pads, spread, strict=True)
+    return tuple(((size - 1) * gap + 1 + low + high - k) // stride + 1 for size, k, stride, (low, high), gap in sizes)
 
 
 def _product(x: Array, kernel: Array, strides: tuple[int, int], pads: Pads, precision: object) -> Array:
     """Gathers the neighbourhood of each output pixel and multiplies once; its gradients are products as well."""
-    (kh, kw, c, d), (sh, sw), (h, w) = kernel.shape, strides, _output_size(x, kernel, strides, pads)
+    (kh, kw, c, d), (sh, sw), (h, w) = kernel.shape, strides, _output_size(x, kernel, strides, pads, (1, 1))
     x = _pad(x, pads)
     taps = [
         x[:, i : i + sh * (h - 1) + 1 : sh, j : j + sw * (w - 1) + 1 : sw] for i in range(kh) for j in range(kw)
@@ -104,34 +135,42 @@ def _pad(x: Array, pads: Pads) -> Array:
     return jax.lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (top, bottom, 0), (left, right, 0), (0, 0, 0)))
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
-def _canonical(x: Array, kernel: Array, strides: tuple[int, int], pads: Pads, precision: object) -> Array:
-    """XLA's own convolution, with gradients that stay fast inside a loop.
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4, 5))
+def _canonical(
+    x: Array,
+    kernel: Array,
+    strides: tuple[int, int],
+    pads: Pads,
+    precision: object,
+    spread: tuple[int, int],
+) -> Array:
+    """XLA's own convolution, with gradients that XLA compiles well.
 
     XLA transposes a convolution by relabelling its dimensions. At the top of a program it then moves the data to the
     labels that its CPU kernels know; in the body of a scan it does not, and runs a plain loop nest, 40 times slower.
-    Here the tangents carry the odd labels, so that the gradients, which are their transposes, have the known ones.
+    Here the tangents carry the odd labels, so that the gradients, which are their transposes, have the known ones. As
+    no gradient is written by hand, forward and higher derivatives work.
     """
-    return _own(x, kernel, strides, pads, precision)
+    return _own(x, kernel, strides, pads, precision, spread)
 
 
-def _canonical_tangent(strides, pads, precision, primals, tangents):
+def _canonical_tangent(strides, pads, precision, spread, primals, tangents):
     """Sums the derivatives along the image and along the kernel."""
     (x, kernel), (dx, dkernel) = primals, tangents
-    conv = functools.partial(jax.lax.conv_general_dilated, window_strides=strides, padding=pads, precision=precision)
-    y = _canonical(x, kernel, strides, pads, precision)
+    y = _canonical(x, kernel, strides, pads, precision, spread)
     parts = []
     if not _is_zero(dx):
-        parts.append(conv(dx, kernel.swapaxes(2, 3), dimension_numbers=("NHWC", "HWOI", "NHWC")))
+        labels = "NHWC", "HWOI", "NHWC"
+        parts.append(_own(dx, kernel.swapaxes(2, 3), strides, pads, precision, spread, labels))
     if not _is_zero(dkernel):
-        if _by_rows_pays(x, kernel, strides, y):
+        grows = strides == (1, 1) and math.prod(y.shape[1:3]) > math.prod(x.shape[1:3])
+        if grows or spread != (1, 1):
+            parts.append(_along_kernel_by_gradient(x, dkernel, y, pads, precision, spread))
+        elif _by_rows_pays(kernel, strides, y):
             parts.append(_by_rows(x, dkernel, pads, precision))
         else:
-            swapped = conv(
-                x.transpose(3, 1, 2, 0), dkernel.transpose(2, 0, 1, 3), dimension_numbers=("CHWN", "IHWO", "HWNC")
-            )  # [H', W', B, D]
-            parts.append(swapped.transpose(2, 0, 1, 3))
-    return y, functools.reduce(jnp.add, parts, jnp.zeros_like(y)) if len(parts) != 1 else parts[0]
+            parts.append(_along_kernel_by_image(x, dkernel, strides, pads, precision))
+    return y, functools.reduce(jnp.add, parts) if parts else jnp.zeros_like(y)
 
 
 _canonical.defjvp(_canonical_tangent, symbolic_zeros=True)
@@ -141,16 +180,44 @@ def _is_zero(tangent: object) -> bool:
     return isinstance(tangent, jax.custom_derivatives.SymbolicZero)
 
 
-def _by_rows_pays(x: Array, kernel: Array, strides: tuple[int, int], y: Array) -> bool:
-    """Whether the kernel's gradient is faster as matrix products than as a convolution."""
-    (height, width), (_, kw, c, d) = y.shape[1:3], kernel.shape
-    if strides != (1, 1):
-        return False
-    # The products also run over the kw - 1 columns at the edge, and need both channel counts to fill registers.
-    small_waste = 6 * (kw - 1) <= width and min(c, d) >= 32
-    # XLA swaps image and kernel where the kernel, here the gradient of y, is the larger; that is the slow loop again.
-    swapped = height * width > x.shape[1] * x.shape[2]
-    return small_waste or swapped
+def _along_kernel_by_image(x: Array, dkernel: Array, strides: tuple[int, int], pads: Pads, precision: object) -> Array:
+    """Convolves so that the kernel's gradient becomes a convolution of x, with the gradient of y as its kernel."""
+    labels = "CHWN", "IHWO", "HWNC"
+    y = _own(x.transpose(3, 1, 2, 0), dkernel.transpose(2, 0, 1, 3), strides, pads, precision, (1, 1), labels)
+    return y.transpose(2, 0, 1, 3)
+
+
+def _along_kernel_by_gradient(
+    x: Array, dkernel: Array, y: Array, pads: Pads, precision: object, spread: tuple[int, int]
+) -> Array:
+    """Convolves so that the kernel's gradient becomes a convolution of the gradient of y, with x as its kernel.
+
+    For where y is the larger: XLA runs the plain loop nest for an image smaller than its kernel. What each pixel of x
+    paints into y is the flipped kernel, so y is also the flipped kernel convolved with the flipped, spread x.
+    """
+    edges = []
+    for size, k, out, (low, _), gap in zip(x.shape[1:3], dkernel.shape, y.shape[1:3], pads, spread, strict=False):
+        start = k - 1 - low  # where y begins in what is painted
+        edges.append(((size - 1) * gap - start, start + out - k))
+    y = jax.lax.conv_general_dilated(
+        dkernel[::-1, ::-1].transpose(3, 0, 1, 2),  # [D, kh, kw, C]
+        x[:, ::-1, ::-1].transpose(1, 2, 0, 3),  # [H, W, B, C]
+        (1, 1),
+        edges,
+        rhs_dilation=spread,
+        dimension_numbers=("NHWC", "HWOI", "NHWC"),
+        precision=precision,
+    )
+    return y.transpose(3, 1, 2, 0)  # [D, H', W', B] -> [B, H', W', D]
+
+
+def _by_rows_pays(kernel: Array, strides: tuple[int, int], y: Array) -> bool:
+    """Whether the kernel's gradient is faster as matrix products than as a convolution.
+
+    The products also run over the kw - 1 columns at the edge, and need both channel counts to fill registers.
+    """
+    _, kw, c, d = kernel.shape
+    return strides == (1, 1) and 6 * (kw - 1) <= y.shape[2] and min(c, d) >= 32
 
 
 def _by_rows(x: Array, kernel: Array, pads: Pads, precision: object) -> Array:
