@@ -81,6 +81,7 @@ class Checkpoints:
         Raises:
           InputError: the checkpoint holds other arrays, or is damaged.
         """
+        self._manager.wait_until_finished()
         try:
             stored, wanted = _leaves(self._manager.item_metadata(step).tree), _leaves(template)
             if stored == wanted:

@@ -157,11 +157,10 @@ def fit(
     Raises:
       InputError: the newest checkpoint is past `steps`, damaged, or of another model.
     """
-    step = checkpoints.latest() if checkpoints else None
-    state = program.init() if step is None else checkpoints.restore(program.template, step)
-    step = step or 0
+    step = (checkpoints.latest() if checkpoints else None) or 0
     if step > steps:
         raise InputError(f"steps = {steps}: the newest checkpoint has taken {step} steps already. Ask for more.")
+    state = checkpoints.restore(program.template, step) if step else program.init()
     with jax.transfer_guard("disallow"):
         while step < steps:
             previous, began, parts = step, time.perf_counter(), []
