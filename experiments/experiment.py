@@ -22,8 +22,8 @@ class Train(NamedTuple):
     steps: Count | None = None
     epochs: Positive | None = None
     log_every: Count = 50  # steps
-    eval_every: Count | None = None  # steps; once an epoch by default
-    save_every: Count | None = None  # steps; after each evaluation by default
+    eval_every: Count | None = None  # steps, rounded up to a multiple of log_every; an epoch by default
+    save_every: Count | None = None  # steps, rounded up likewise; as eval_every by default
     keep: Count = 1  # how many of the newest checkpoints, besides the best
     keep_memory: bool | None = None  # on a CPU, keep the memory that a step frees; decided by its size by default
     rule: Literal["replicate", "fsdp"] = "replicate"
