@@ -15,9 +15,9 @@ def get_config() -> ConfigDict:
                 "name": "CNN",
                 "widths": (32, 64, 128),
                 "hidden": (256,),
-                "dropout": 0.4,
+                "dropout": 0.3,
                 "norm": "batch",
-                "pool_last": False,
+                "padding": "SAME",
             },
             "loss": {"name": "softmax_cross_entropy", "label_smoothing": 0.1},
             "optimizer": {
