@@ -1,4 +1,9 @@
-"""The best plain convolutional network of ours on MNIST within five minutes on two cores."""
+"""The best plain convolutional network of ours on MNIST within five minutes on two cores.
+
+    python launch.py --config=configs/mnist_cnn_best.py
+
+Test accuracy 99.53 % (n = 1, 390,634 parameters), 295 seconds of training on a machine with 2 cores.
+"""
 
 from ml_collections import ConfigDict
 
