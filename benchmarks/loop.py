@@ -1,6 +1,6 @@
 """What the trainer's loop costs: images/s of `fit` with its hooks on, over those of the bare jitted step.
 
-    python benchmarks/loop.py [--rounds=7] [--seconds=4]
+    python benchmarks/loop.py [--rounds=7] [--seconds=20] [--only="batch 128"]
 
 Both train the same network on the same data from the same state. The bare loop calls the jitted, donated step on
 batches that lie on the device already and waits once at the end; `fit` selects, records, shows and saves as a run with
@@ -77,7 +77,7 @@ def measure(
         ):
             began: list[float] = []
             start = hooks.every(1, lambda moment: began.append(time.perf_counter()))
-            epoch = hooks.every(max(train.per_pass, 500), hooks.save(checkpoints))
+            epoch = hooks.every(steps + program.log_every, hooks.save(checkpoints))
             fit(program, steps=steps + program.log_every, hooks=[start, record, progress, epoch])
             # From the end of the first interval, which warms up, to the end of the last.
             return steps * batch_size / (time.perf_counter() - began[0])
@@ -91,10 +91,13 @@ def main() -> None:
     """Prints one row for each case."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--seconds", type=float, default=20.0, help="of a round, in which one checkpoint is saved")
+    parser.add_argument("--only", default="", help="part of the name of the cases to measure")
     options = parser.parse_args()
     print(f"jax {jax.__version__}, {jax.devices()[0].platform} x {jax.device_count()}")
     for name, (model, shape, batch_size) in CASES.items():
+        if options.only not in name:
+            continue
         pairs = measure(model, shape, batch_size, options.rounds, options.seconds)
         ratios = [full / bare for full, bare in pairs]
         quarter = statistics.quantiles(ratios, n=4)
