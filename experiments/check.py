@@ -32,11 +32,10 @@ def _blocks(value: Any) -> bool:
     return isinstance(value, list | tuple) and all(_widths([v]) or (v and _widths(v)) for v in value)
 
 
-# Annotation -> what it allows, in words, and the test. The first eight are the argument kinds of `jaxrec.types`; optax
+# Annotation -> what it allows, in words, and the test. The first seven are the argument kinds of `jaxrec.types`; optax
 # annotates its numbers, none of which may be negative, by the last two.
 KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "Count": ("a whole number, 1 or more", lambda v: _whole(v) and v >= 1),
-    "Natural": ("a whole number, 0 or more", lambda v: _whole(v) and v >= 0),
     "Positive": ("a number above 0", lambda v: _number(v) and v > 0),
     "NonNegative": ("a number, 0 or more", lambda v: _number(v) and v >= 0),
     "Rate": ("a number from 0 to below 1", lambda v: _number(v) and 0 <= v < 1),

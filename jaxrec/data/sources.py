@@ -50,23 +50,7 @@ def npz(*, path: str, validation: Rate = 0.1, split_seed: Seed = 0) -> Dataset:
     Raises:
       InputError: the file is missing, no `.npz`, holds pickled objects, or its arrays are not labelled images.
     """
-    try:
-        # Opened here, for np.load leaves a file open that it cannot read.
-        with pathlib.Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except FileNotFoundError:
-        raise InputError(f"data.path = {path!r}: no such file. Looked in {pathlib.Path(path).absolute()}.") from None
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"data.path = {path!r}: not an .npz file of plain arrays ({error}).") from None
-    parts = {
-        split: (arrays[f"x_{split}"], arrays[f"y_{split}"])
-        for split in ("train", "validation", "test")
-        if f"x_{split}" in arrays and f"y_{split}" in arrays
-    }
-    if "train" not in parts:
-        raise InputError(f"data.path = {path!r}: needs arrays x_train and y_train, holds {sorted(arrays)}.")
-    classes = [str(name) for name in arrays["classes"]] if "classes" in arrays else None
-    return _dataset(parts, classes, validation, split_seed)
+    return _dataset(*_load(path), validation, split_seed)
 
 
 def tfds(
@@ -105,9 +89,31 @@ def tfds(
         partial.replace(cache)  # a killed run leaves no half-written cache
     cache = _cache_file(dataset, info)
     try:
-        return npz(path=str(cache), validation=validation, split_seed=split_seed)
+        parts, classes = _load(str(cache))
     except InputError as error:
         raise InputError(f"data.dataset = {dataset!r}: {error} It is a cache: delete it and run again.") from None
+    return _dataset(parts, classes, validation, split_seed)
+
+
+def _load(path: str) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], list[str] | None]:
+    """The splits and the class names, or None, of an `.npz` file."""
+    try:
+        # Opened here, for np.load leaves a file open that it cannot read.
+        with pathlib.Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise InputError(f"data.path = {path!r}: no such file. Looked in {pathlib.Path(path).absolute()}.") from None
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"data.path = {path!r}: not an .npz file of plain arrays ({error}).") from None
+    parts = {
+        split: (arrays[f"x_{split}"], arrays[f"y_{split}"])
+        for split in ("train", "validation", "test")
+        if f"x_{split}" in arrays and f"y_{split}" in arrays
+    }
+    if "train" not in parts:
+        raise InputError(f"data.path = {path!r}: needs arrays x_train and y_train, holds {sorted(arrays)}.")
+    classes = [str(name) for name in arrays["classes"]] if "classes" in arrays else None
+    return parts, classes
 
 
 def _newest(dataset: str, root: pathlib.Path) -> pathlib.Path | None:
