@@ -43,8 +43,13 @@ ARROWS = {
     },
     # what is learned
     "jaxrec.data.sources": {"jaxrec.data.pipeline", "jaxrec.folders"},
-    "jaxrec.models": {"jaxrec.models.cnn"},
-    "jaxrec.models.cnn": {"jaxrec.layers"},
+    "jaxrec.models": {f"jaxrec.models.{name}" for name in ("cnn", "mlp", "resnet", "rnn", "vit")},
+    "jaxrec.models.blocks": set(),
+    "jaxrec.models.cnn": {"jaxrec.layers", "jaxrec.models.blocks"},
+    "jaxrec.models.mlp": {"jaxrec.models.blocks"},
+    "jaxrec.models.resnet": {"jaxrec.layers"},
+    "jaxrec.models.rnn": set(),
+    "jaxrec.models.vit": {"jaxrec.layers"},
     "jaxrec.task": {"jaxrec.metrics", "jaxrec.sharding"},
     # how it is run
     "jaxrec.checkpoint": set(),

@@ -14,6 +14,9 @@ from flax import traverse_util
 from jaxrec import models
 from jaxrec.errors import InputError
 
+IMAGENET = {"width": 64, "stem": "large", "shortcut": "project", "classes": 1000}
+VIT_BLOCK = 2 * 2 * 192 + (192 * 576 + 576) + (192 * 192 + 192) + (192 * 768 + 768) + (768 * 192 + 192)
+
 # Where a count is not worked out in its line, it is what that tutorial's own framework prints.
 PARAMETERS = {
     "CNN": [
@@ -37,6 +40,38 @@ PARAMETERS = {
             (8, 8, 1),
             (9 * 4 + 4 + 4) + (9 * 4 * 4 + 4 + 4) + (4 * 4 * 4 * 3 + 3),
         ),
+    ],
+    "MLP": [({"widths": (512, 512)}, (28, 28, 1), (784 * 512 + 512) + (512 * 512 + 512) + (512 * 10 + 10))],
+    "RNN": [
+        # A gate sees the input, the last output and a bias; the GRU's candidate has a bias on both.
+        ({"cell": "simple", "hidden": 100, "read": "pixels"}, (28, 28, 1), (100 + 100 * 100 + 100) + (100 * 10 + 10)),
+        ({"cell": "lstm"}, (28, 28, 1), 4 * (28 * 128 + 128 * 128 + 128) + (128 * 10 + 10)),
+        ({"cell": "gru"}, (28, 28, 1), 3 * (28 * 128 + 128 * 128 + 128) + 128 + (128 * 10 + 10)),
+        (
+            {"cell": "lstm", "layers": 2, "hidden": 8},
+            (9, 7, 2),
+            4 * (14 * 8 + 8 * 8 + 8) + 4 * (8 * 8 + 8 * 8 + 8) + (8 * 10 + 10),
+        ),
+    ],
+    "ResNet": [
+        # He et al. give 0.27 M, 0.46 M and 0.85 M.
+        ({"blocks": (3, 3, 3)}, (32, 32, 3), 269_722),
+        ({"blocks": (5, 5, 5)}, (32, 32, 3), 464_154),
+        ({"blocks": (9, 9, 9)}, (32, 32, 3), 853_018),
+        # torchvision's resnet18, resnet34, resnet50
+        (IMAGENET | {"blocks": (2, 2, 2, 2)}, (224, 224, 3), 11_689_512),
+        (IMAGENET | {"blocks": (3, 4, 6, 3)}, (224, 224, 3), 21_797_672),
+        (IMAGENET | {"blocks": (3, 4, 6, 3), "block": "bottleneck"}, (224, 224, 3), 25_557_032),
+    ],
+    "ViT": [
+        # torchvision's vit_b_16
+        (
+            {"patch": 16, "width": 768, "depth": 12, "heads": 12, "mlp": 3072, "classes": 1000},
+            (224, 224, 3),
+            86_567_656,
+        ),
+        # without the extra token and its position
+        ({"pool": "mean"}, (32, 32, 3), (48 * 192 + 192) + 64 * 192 + 6 * VIT_BLOCK + 2 * 192 + (192 * 10 + 10)),
     ],
 }
 

@@ -8,11 +8,11 @@ from flax import linen as nn
 
 from jaxrec import layers
 from jaxrec.errors import InputError
+from jaxrec.models.blocks import ACTIVATIONS
 from jaxrec.types import Array, Blocks, Count, Rate, Widths
 
 POOLS = {"max": layers.max_pool, "average": layers.avg_pool}
 MONOTONE = ("relu", "tanh", "sigmoid")  # activations that never fall
-ACTIVATIONS = {"relu": nn.relu, "tanh": jnp.tanh, "sigmoid": nn.sigmoid, "gelu": nn.gelu}
 
 
 class CNN(nn.Module):
