@@ -24,10 +24,11 @@ from jaxrec.checkpoint import Checkpoints
 from jaxrec.data import sources
 from jaxrec.data.pipeline import train_batches
 from jaxrec.models import CNN
+from jaxrec.program import compile_task
 from jaxrec.progress import ProgressLine
 from jaxrec.records import Records
 from jaxrec.task import from_loss
-from jaxrec.train import compile_task, fit
+from jaxrec.train import fit
 
 CASES = {
     "digits CNN 32-64-D128, 8x8x1, batch 64": (CNN(widths=(32, 64), hidden=(128,), padding="SAME"), (8, 8, 1), 64),

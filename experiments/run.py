@@ -10,15 +10,16 @@ from experiments.experiment import Train
 from jaxrec import hooks, report, startup
 from jaxrec.allocator import keep_freed_memory
 from jaxrec.checkpoint import Checkpoints
+from jaxrec.program import compile_task
 from jaxrec.progress import ProgressLine
 from jaxrec.records import Records
 from jaxrec.sharding import data_parallel
-from jaxrec.train import compile_task, fit
+from jaxrec.train import fit
 from jaxrec.workdir import owned, write_environment
 
 # What a run is, its config says; these say where and how, and may change when it goes on.
 FREE = (
-    *("config.train.rule", "config.train.parallel", "config.train.keep", "config.train.keep_memory"),
+    *(f"config.train.{name}" for name in ("rule", "parallel", "keep", "keep_memory", "steps_per_call")),
     *("config.data.data_dir", "config.data.max_bytes"),
 )
 
@@ -68,7 +69,12 @@ def run(
         write_environment(workdir, startup.device_line())
         print(table if not start else f"Resuming {workdir} at step {start} of {experiment.steps}.")
         program = compile_task(
-            experiment.task, experiment.train, seed=config["seed"], log_every=train.log_every, parallel=parallel
+            experiment.task,
+            experiment.train,
+            seed=config["seed"],
+            log_every=train.log_every,
+            steps_per_call=train.steps_per_call,
+            parallel=parallel,
         )
         if startup.on_cpu() and (note := keep_freed_memory(program.temporary_bytes, train.keep_memory)):
             print(note)
@@ -94,5 +100,6 @@ def run(
         best = checkpoints.best() if monitor else None
         chosen = state if best in (None, steps) else checkpoints.restore(program.template, best)
         metrics = {split: program.evaluate(chosen, batches) for split, batches in experiment.splits.items()}
+        print(startup.cache_line())
         report.write(workdir, step=best or steps, metrics=metrics, speed=speed, notes=experiment.notes)
         return report.show(workdir)

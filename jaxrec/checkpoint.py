@@ -5,11 +5,11 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from jaxrec.errors import InputError
+from jaxrec.trees import leaf_types
 from jaxrec.types import PyTree
 
 
@@ -83,7 +83,7 @@ class Checkpoints:
         """
         self._manager.wait_until_finished()
         try:
-            stored, wanted = _leaves(self._manager.item_metadata(step).tree), _leaves(template)
+            stored, wanted = leaf_types(self._manager.item_metadata(step).tree), leaf_types(template)
             if stored == wanted:
                 return self._manager.restore(step, args=ocp.args.StandardRestore(template))
         except (ValueError, KeyError, OSError) as error:
@@ -113,13 +113,3 @@ class Checkpoints:
 
     def __exit__(self, *exc: Any) -> None:
         self.close()
-
-
-def _leaves(tree: PyTree) -> dict[str, str]:
-    """Path -> type and shape, spelled alike for attributes, keys and indices: orbax stores nodes as dictionaries."""
-    return {
-        "/".join(str(getattr(key, "name", getattr(key, "key", getattr(key, "idx", key)))) for key in path): (
-            f"{leaf.dtype}{list(leaf.shape)}"
-        )
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }

@@ -64,17 +64,22 @@ class Parallel(NamedTuple):
         return NamedSharding(self.mesh, PartitionSpec())
 
     @property
+    def on_cpu(self) -> bool:
+        """Whether the devices are CPUs."""
+        return self.mesh.devices.flat[0].platform == "cpu"
+
+    @property
     def run_once(self) -> dict[str, int]:
         """Compiler options for a program that runs once: on a CPU optimising takes seconds and saves milliseconds."""
-        return {"xla_backend_optimization_level": 1} if _on_cpu(self.mesh) else {}
+        return {"xla_backend_optimization_level": 1} if self.on_cpu else {}
 
     def everywhere(self, tree: PyTree) -> PyTree:
         """Puts a host tree on every device, whole."""
         return jax.device_put(tree, self.whole)
 
-    def split(self, batch: PyTree) -> PyTree:
-        """Puts a host batch on the devices, its leading axis split over them."""
-        return jax.device_put(batch, NamedSharding(self.mesh, PartitionSpec(AXIS)))
+    def split(self, batch: PyTree, axis: int = 0) -> PyTree:
+        """Puts a host batch on the devices, its axis B split over them."""
+        return jax.device_put(batch, NamedSharding(self.mesh, PartitionSpec(*[None] * axis, AXIS)))
 
     def settle(self, outputs: PyTree) -> PyTree:
         """Waits for the outputs of a step if no second one may be in flight, and returns them.
@@ -82,7 +87,7 @@ class Parallel(NamedTuple):
         Several CPU devices share one pool of threads: the collectives of two steps at once wait for each other's
         threads, and XLA aborts the process.
         """
-        return jax.block_until_ready(outputs) if self.mesh.size > 1 and _on_cpu(self.mesh) else outputs
+        return jax.block_until_ready(outputs) if self.mesh.size > 1 and self.on_cpu else outputs
 
     def check_batch(self, size: int) -> None:
         """Raises InputError if the devices do not divide a global batch of this size."""
@@ -93,10 +98,6 @@ class Parallel(NamedTuple):
                 f"batch_size = {size}: the global batch is split over {self.mesh.size} devices, which do not divide "
                 f"it. Use a multiple of {self.mesh.size}, such as {near}."
             )
-
-
-def _on_cpu(mesh: Mesh) -> bool:
-    return mesh.devices.flat[0].platform == "cpu"
 
 
 def data_parallel(

@@ -1,14 +1,17 @@
 """What must happen before the first array: the platform, the compile cache, and a line that says what was found."""
 
+import collections
+import functools
 import os
 import pathlib
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 
 from jaxrec.errors import InputError
 from jaxrec.folders import cache_folder
 
+CACHE_EVENTS = {"/jax/compilation_cache/cache_hits": "hits", "/jax/compilation_cache/cache_misses": "misses"}
 BACKENDS = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}
 
 
@@ -80,4 +83,23 @@ def use_compile_cache() -> str:
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    _cache_use()
     return ""
+
+
+def cache_line() -> str:
+    """How many programs of this process the compile cache held, and how many had to be compiled."""
+    return f"Compile cache: {_cache_use()['hits']} hits, {_cache_use()['misses']} misses in {cache_folder() / 'xla'}"
+
+
+@functools.cache  # one listener a process
+def _cache_use() -> collections.Counter[str]:
+    """What JAX reports of its compile cache, counted from the first call on."""
+    counts: collections.Counter[str] = collections.Counter()
+
+    def count(event: str, **_: Any) -> None:
+        if event in CACHE_EVENTS:
+            counts[CACHE_EVENTS[event]] += 1
+
+    jax.monitoring.register_event_listener(count)
+    return counts

@@ -1,36 +1,21 @@
-"""The trainer: time and devices. It compiles a task for the devices, calls its step in a loop, and calls the hooks.
+"""The trainer's loop: restore, take steps, call the hooks.
 
-It knows tasks, batches, devices and hooks, and never mentions a model, a loss, an optimizer or a config.
+With `jaxrec/program.py`, which compiles, it owns time and devices. Neither ever mentions
+a model, a loss, an optimizer or a config.
 """
 
 import functools
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
-from jaxrec import metrics
 from jaxrec.checkpoint import Checkpoints
 from jaxrec.data.pipeline import Batches
 from jaxrec.errors import InputError
-from jaxrec.metrics import Metrics
-from jaxrec.sharding import Parallel, data_parallel
-from jaxrec.task import State, Task
-from jaxrec.types import Array, PyTree
-
-
-class Program(NamedTuple):
-    """A task compiled for some devices and data: everything the loop calls."""
-
-    init: Callable[[], State]  # the state before the first step
-    step: Callable[[State, int], tuple[State, Metrics]]  # takes step s; the state that goes in is used up
-    evaluate: Callable[[State, Batches], dict[str, float]]  # one exact pass over a split
-    template: State  # shapes, types and shardings of a state
-    batch_size: int
-    log_every: int
-    temporary_bytes: int  # that a training step takes from its device for a moment
-    compiled: list[str]  # what was compiled so far, by name
+from jaxrec.program import Program
+from jaxrec.task import State
 
 
 class Moment(NamedTuple):
@@ -47,93 +32,6 @@ class Moment(NamedTuple):
 
 
 Hook = Callable[[Moment], None]
-
-
-def compile_task(
-    task: Task,
-    train: Batches,
-    *,
-    seed: int = 0,
-    log_every: int = 50,
-    parallel: Parallel | None = None,
-) -> Program:
-    """Compiles the training step of a task now, and its evaluation step when it is first called: each once.
-
-    Args:
-      task: what to run.
-      train: the batches to train on.
-      seed: the root of all randomness: step s draws from fold_in(key(seed), s).
-      log_every: train metrics are averaged over this many steps.
-      parallel: the devices; all of them by default.
-
-    Raises:
-      InputError: the devices do not divide the batch size.
-    """
-    parallel = data_parallel() if parallel is None else parallel
-    parallel.check_batch(train.batch_size)
-    place = _placer(parallel)
-    key = parallel.everywhere(jax.random.key(seed))
-    compiled: list[str] = []
-
-    def build(name: str, function: Callable, *arguments: Any, **options: Any) -> Callable:
-        # Compiled ahead of time, a step function cannot be compiled again behind the user's back: arguments of
-        # other shapes are an error.
-        compiled.append(name)
-        return jax.jit(function, **options).lower(*arguments).compile()
-
-    def init(key: Array, resident: PyTree, rows: PyTree) -> State:
-        return task.init(key, train.fetch(resident, rows))
-
-    def train_step(state: State, resident: PyTree, rows: PyTree, key: Array) -> tuple[State, Metrics]:
-        batch = train.fetch(resident, rows)
-        return parallel.spread(task.train_step)(state, batch, jax.random.fold_in(key, state.step))
-
-    data, rows = place(train.resident), parallel.split(train.host(0))
-    shapes = jax.eval_shape(init, key, data, rows)
-    shardings = parallel.state(shapes)
-    template = jax.tree.map(
-        lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding), shapes, shardings
-    )
-    outputs = (shardings, parallel.whole)
-    step = build("train_step", train_step, template, data, rows, key, donate_argnums=0, out_shardings=outputs)
-
-    @functools.cache
-    def compiled_init() -> Callable:
-        # The state is made where it will lie: no host or device ever holds more than its part.
-        return build("init", init, key, data, rows, out_shardings=shardings, compiler_options=parallel.run_once)
-
-    def first_state() -> State:
-        return parallel.settle(compiled_init()(key, data, rows))
-
-    def next_state(state: State, index: int) -> tuple[State, Metrics]:
-        return parallel.settle(step(state, data, parallel.split(train.host(index)), key))
-
-    eval_steps: dict[Any, Callable] = {}
-
-    def evaluate(state: State, batches: Batches) -> dict[str, float]:
-        parallel.check_batch(batches.batch_size)
-        data = place(batches.resident)
-
-        def eval_step(state: State, resident: PyTree, rows: PyTree, key: Array) -> Metrics:
-            batch = batches.fetch(resident, rows)
-            return parallel.spread(task.eval_step)(state, batch, jax.random.fold_in(key, state.step))
-
-        shapes = str(jax.tree.map(lambda array: (array.shape, array.dtype), data))
-        signature = (batches.fetch, batches.batch_size, shapes)
-        if signature not in eval_steps:
-            rows = parallel.split(batches.host(0))
-            eval_steps[signature] = build(
-                "eval_step", eval_step, template, data, rows, key, out_shardings=parallel.whole
-            )
-        return metrics.compute(
-            [
-                parallel.settle(eval_steps[signature](state, data, parallel.split(batches.host(index)), key))
-                for index in range(batches.per_pass)
-            ]
-        )
-
-    temporary = getattr(step.memory_analysis(), "temp_size_in_bytes", 0)
-    return Program(first_state, next_state, evaluate, template, train.batch_size, log_every, temporary, compiled)
 
 
 def fit(
@@ -163,12 +61,9 @@ def fit(
     state = checkpoints.restore(program.template, step) if step else program.init()
     with jax.transfer_guard("disallow"):
         while step < steps:
-            previous, began, parts = step, time.perf_counter(), []
+            previous, began = step, time.perf_counter()
             step = min(steps, previous - previous % program.log_every + program.log_every)
-            for index in range(previous, step):
-                state, part = program.step(state, index)
-                parts.append(part)
-            scalars = {f"train/{name}": value for name, value in metrics.compute(parts).items()}
+            state, means = program.train(state, previous, step)
             moment = Moment(
                 step=step,
                 steps=steps,
@@ -177,22 +72,8 @@ def fit(
                 examples=(step - previous) * program.batch_size,
                 seconds=time.perf_counter() - began,
                 evaluate=functools.partial(program.evaluate, state),
-                scalars=scalars,
+                scalars={f"train/{name}": value for name, value in means.items()},
             )
             for hook in hooks:
                 hook(moment)
     return state
-
-
-def _placer(parallel: Parallel) -> Callable[[PyTree], PyTree]:
-    """Returns a function that puts a host tree on every device, once however often it is asked."""
-    placed: dict[Any, tuple[PyTree, PyTree]] = {}  # keeps the host tree, so that no id is used again
-
-    def place(tree: PyTree) -> PyTree:
-        leaves, structure = jax.tree.flatten(tree)
-        same = (structure, *map(id, leaves))
-        if same not in placed:
-            placed[same] = (tree, parallel.everywhere(tree))
-        return placed[same][1]
-
-    return place

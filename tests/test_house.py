@@ -26,6 +26,7 @@ ARROWS = {
     "jaxrec.metrics": set(),
     "jaxrec.sharding": set(),
     "jaxrec.summary": set(),
+    "jaxrec.trees": set(),
     "jaxrec.types": set(),
     "jaxrec.workdir": set(),
     # layers, from the choice of platform up
@@ -52,14 +53,15 @@ ARROWS = {
     "jaxrec.models.vit": {"jaxrec.layers"},
     "jaxrec.task": {"jaxrec.metrics", "jaxrec.sharding"},
     # how it is run
-    "jaxrec.checkpoint": set(),
-    "jaxrec.train": {
-        "jaxrec.checkpoint",
+    "jaxrec.checkpoint": {"jaxrec.trees"},
+    "jaxrec.program": {
         "jaxrec.data.pipeline",
         "jaxrec.metrics",
         "jaxrec.sharding",
         "jaxrec.task",
+        "jaxrec.trees",
     },
+    "jaxrec.train": {"jaxrec.checkpoint", "jaxrec.data.pipeline", "jaxrec.program", "jaxrec.task"},
     "jaxrec.hooks": {"jaxrec.checkpoint", "jaxrec.data.pipeline", "jaxrec.train"},
     "jaxrec.progress": {"jaxrec.train"},
     "jaxrec.records": {"jaxrec.train"},

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -119,6 +120,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(finished, tmp_path):
     done = run_alone(*flags)
     assert done.returncode == 0, done.stderr
     assert f"Resuming {workdir} at step" in done.stdout
+    assert re.search(r"Compile cache: [1-9]\d* hits, 0 misses in ", done.stdout)  # the whole run filled it
     assert (workdir / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
     first, second = (json.loads((folder / "result.json").read_text()) for folder in (whole, workdir))
     assert first["metrics"] == second["metrics"]

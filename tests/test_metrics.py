@@ -13,9 +13,12 @@ from jaxrec import losses, metrics
 from jaxrec.data.pipeline import Batches, eval_batches, train_batches
 from jaxrec.metrics import Mean
 from jaxrec.models import CNN
+from jaxrec.program import compile_task
 from jaxrec.sharding import data_parallel
 from jaxrec.task import from_loss
-from jaxrec.train import compile_task
+
+# One program evaluates in many batch sizes here.
+pytestmark = pytest.mark.filterwarnings("ignore:eval_step is compiled once more")
 
 
 class Linear(nn.Module):

@@ -15,9 +15,9 @@ from jaxrec.data import sources
 from jaxrec.data.pipeline import train_batches
 from jaxrec.errors import InputError
 from jaxrec.models import CNN
+from jaxrec.program import compile_task
 from jaxrec.sharding import data_parallel
 from jaxrec.task import from_loss
-from jaxrec.train import compile_task
 
 STEPS = 20
 
@@ -43,8 +43,8 @@ def learned(way: str, norm: str):
     program = compile_task(task, batches, parallel=data_parallel(jax.devices()[:devices], **spread))
     state, history = program.init(), []
     for step in range(STEPS):
-        state, statistics = program.step(state, step)
-        history.append(statistics["loss"].compute())
+        state, means = program.train(state, step, step + 1)
+        history.append(means["loss"])
     return np.array(history), jax.device_get(state), state
 
 

@@ -14,10 +14,11 @@ from jaxrec.data.pipeline import Batches, eval_batches, train_batches
 from jaxrec.errors import DivergedError, InputError
 from jaxrec.metrics import Mean
 from jaxrec.models import CNN
+from jaxrec.program import Program, compile_task
 from jaxrec.records import Records
 from jaxrec.sharding import data_parallel
 from jaxrec.task import State, Task, from_loss
-from jaxrec.train import Moment, Program, compile_task, fit
+from jaxrec.train import Moment, fit
 
 
 def counting_task() -> Task:
@@ -96,7 +97,7 @@ def test_hooks_share_scalars_in_order(counting):
 
 def test_a_state_that_goes_in_is_used_up(counting):
     state = counting.init()
-    counting.step(state, 0)
+    counting.train(state, 0, 1)
     assert state.params["sum"].is_deleted()
 
 
@@ -134,6 +135,50 @@ def test_each_step_function_compiles_once_in_a_whole_run(digit_batches, digits):
     assert len(set(at_moments[:9])) == 1, "something was compiled between two moments without an evaluation"
     assert len(compilations) == at_moments[9] == at_moments[0] + 1, "only the first evaluation may compile anything"
     jax.monitoring.clear_event_listeners()
+
+
+def test_another_compilation_says_what_changed(counting):
+    program = compile_task(counting_task(), train_batches({"image": np.zeros((24, 1), np.float32)}, batch_size=8))
+    state = program.init()
+    image = np.zeros((5, 1), np.float32)
+    program.evaluate(state, eval_batches({"image": image}, batch_size=8))
+    program.evaluate(state, eval_batches({"image": image + 1}, batch_size=8))  # other values, the same program
+    with pytest.warns(UserWarning, match=r"eval_step is compiled once more, for batch_size 8 -> 16\. "):
+        program.evaluate(state, eval_batches({"image": image}, batch_size=16))
+    with pytest.warns(UserWarning, match=r"for image float32\[5, 1\] -> float32\[6, 1\]\."):
+        program.evaluate(state, eval_batches({"image": np.zeros((6, 1), np.float32)}, batch_size=16))
+    assert program.compiled == ["train_step", "init", "eval_step", "eval_step", "eval_step"]
+
+
+@pytest.mark.parametrize(("steps_per_call", "way"), [(4, {}), (100, {"parallel": "pmap"}), (3, {"rule": "fsdp"})])
+def test_steps_taken_without_the_host_are_the_same_steps(digit_batches, tmp_path, steps_per_call, way):
+    """Bit for bit, in whole intervals and in parts of them, through a checkpoint."""
+    model = CNN(widths=(4,), hidden=(32,), dropout=0.5, norm="none" if way else "batch")
+    task = from_loss(model, losses.softmax_cross_entropy, optax.adam(1e-2))
+
+    def run(folder: str, steps_per_call: int, *stops: int) -> tuple[State, str]:
+        (tmp_path / folder).mkdir()
+        devices = jax.devices()[: 2 if way else 1]
+        program = compile_task(
+            task,
+            digit_batches(),
+            log_every=10,
+            steps_per_call=steps_per_call,
+            parallel=data_parallel(devices, **way),
+        )
+        for stop in stops:
+            with (
+                Checkpoints(tmp_path / folder / "checkpoints") as checkpoints,
+                Records(tmp_path / folder, checkpoints.latest() or 0) as record,
+            ):
+                state = fit(program, steps=stop, checkpoints=checkpoints, hooks=[record, hooks.save(checkpoints)])
+        assert program.compiled == ["train_step", "init"]
+        return state, (tmp_path / folder / "metrics.jsonl").read_text()
+
+    one_by_one, expected = run("one", 1, 27)
+    at_once, metrics = run("many", steps_per_call, 20, 27)
+    assert_bits_equal(one_by_one, at_once)
+    assert metrics == expected
 
 
 def test_memory_of_keys_is_not_needed_dropout_follows_seed_and_step(recogniser):

@@ -1,4 +1,4 @@
-"""The networks, called as `model(image, train=...)`. A config names one of them; a new one is a file and a line here."""
+"""The networks, called as `model(image, train=...)`. A config names one; a new one is a file and a line here."""
 
 from jaxrec.models.cnn import CNN as CNN
 from jaxrec.models.mlp import MLP as MLP

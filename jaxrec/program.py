@@ -1,0 +1,184 @@
+"""A task compiled for some devices and data: everything that a loop calls, each step function compiled once."""
+
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrec import metrics
+from jaxrec.data.pipeline import Batches
+from jaxrec.metrics import Metrics
+from jaxrec.sharding import Parallel, data_parallel
+from jaxrec.task import State, Task
+from jaxrec.trees import leaf_types
+from jaxrec.types import Array, PyTree
+
+
+class Program(NamedTuple):
+    """What `compile_task` returns."""
+
+    init: Callable[[], State]  # the state before the first step
+    train: Callable[[State, int, int], tuple[State, dict[str, float]]]  # takes steps [first, stop); uses the state up
+    evaluate: Callable[[State, Batches], dict[str, float]]  # one exact pass over a split
+    template: State  # shapes, types and shardings of a state
+    batch_size: int
+    log_every: int
+    temporary_bytes: int  # that a training step takes from its device for a moment
+    compiled: list[str]  # what was compiled so far, by name
+
+
+def compile_task(
+    task: Task,
+    train: Batches,
+    *,
+    seed: int = 0,
+    log_every: int = 50,
+    steps_per_call: int | None = None,
+    parallel: Parallel | None = None,
+) -> Program:
+    """Compiles the training step of a task now, and its evaluation step when it is first called: each once.
+
+    Args:
+      task: what to run.
+      train: the batches to train on.
+      seed: the root of all randomness: step s draws from fold_in(key(seed), s).
+      log_every: train metrics are averaged over this many steps.
+      steps_per_call: how many steps the devices take before they ask the host again: above 1 they run a loop of their
+        own. By default 1 on a CPU, where that gains nothing, and `log_every` elsewhere, where calling a step may take
+        longer than the step.
+      parallel: the devices; all of them by default.
+
+    Raises:
+      InputError: the devices do not divide the batch size.
+    """
+    parallel = data_parallel() if parallel is None else parallel
+    parallel.check_batch(train.batch_size)
+    at_once = steps_per_call or (1 if parallel.on_cpu else log_every)
+    place = _placer(parallel)
+    key = parallel.everywhere(jax.random.key(seed))
+    compiled: list[str] = []
+
+    def build(name: str, function: Callable, *arguments: Any, **options: Any) -> Callable:
+        # Compiled ahead of time, a step function cannot be compiled again behind the user's back: arguments of
+        # other shapes are an error.
+        compiled.append(name)
+        return jax.jit(function, **options).lower(*arguments).compile()
+
+    def init(key: Array, resident: PyTree, rows: PyTree) -> State:
+        return task.init(key, train.fetch(resident, rows))
+
+    def train_step(state: State, resident: PyTree, rows: PyTree, key: Array) -> tuple[State, Metrics]:
+        batch = train.fetch(resident, rows)
+        return parallel.spread(task.train_step)(state, batch, jax.random.fold_in(key, state.step))
+
+    def train_steps(state: State, resident: PyTree, rows: PyTree, count: Array, key: Array) -> tuple[State, Metrics]:
+        """Takes the first `count` steps of rows [at_once, B]; metrics are [at_once], one for each step."""
+        first = jax.tree.map(lambda row: row[0], rows)
+        if at_once == 1:
+            state, part = train_step(state, resident, first, key)
+            return state, jax.tree.map(lambda value: value[None], part)
+
+        def body(index: Array, carry: tuple[State, Metrics]) -> tuple[State, Metrics]:
+            state, part = train_step(carry[0], resident, jax.tree.map(lambda row: row[index], rows), key)
+            return state, jax.tree.map(lambda values, value: values.at[index].set(value), carry[1], part)
+
+        part = jax.eval_shape(train_step, state, resident, first, key)[1]
+        parts = jax.tree.map(lambda value: jnp.zeros((at_once, *value.shape), value.dtype), part)
+        # The count is an argument, so that one program takes every call, a short last one too, to the same bits.
+        return jax.lax.fori_loop(0, count, body, (state, parts))
+
+    def rows_of(first: int, count: int) -> PyTree:
+        hosted = [train.host(first + min(index, count - 1)) for index in range(at_once)]
+        return parallel.split(jax.tree.map(lambda *rows: np.stack(rows), *hosted), axis=1)
+
+    @functools.cache
+    def placed(count: int) -> Array:
+        return parallel.everywhere(np.int32(count))
+
+    data, rows = place(train.resident), parallel.split(train.host(0))
+    shapes = jax.eval_shape(init, key, data, rows)
+    shardings = parallel.state(shapes)
+    template = jax.tree.map(
+        lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding), shapes, shardings
+    )
+    outputs = (shardings, parallel.whole)
+    arguments = (template, data, rows_of(0, 1), placed(1), key)
+    step = build("train_step", train_steps, *arguments, donate_argnums=0, out_shardings=outputs)
+
+    @functools.cache
+    def compiled_init() -> Callable:
+        # The state is made where it will lie: no host or device ever holds more than its part.
+        return build("init", init, key, data, rows, out_shardings=shardings, compiler_options=parallel.run_once)
+
+    def first_state() -> State:
+        return parallel.settle(compiled_init()(key, data, rows))
+
+    def take_steps(state: State, first: int, stop: int) -> tuple[State, dict[str, float]]:
+        parts: list[Metrics] = []
+        counts = [min(at_once, stop - index) for index in range(first, stop, at_once)]
+        for index, count in zip(range(first, stop, at_once), counts, strict=True):
+            state, part = parallel.settle(step(state, data, rows_of(index, count), placed(count), key))
+            parts.append(part)
+        each = zip(jax.device_get(parts), counts, strict=True)
+        return state, metrics.compute([_entry(part, index) for part, count in each for index in range(count)])
+
+    eval_steps: dict[Any, Callable] = {}
+
+    def evaluate(state: State, batches: Batches) -> dict[str, float]:
+        parallel.check_batch(batches.batch_size)
+        data = place(batches.resident)
+        arguments = {"batch_size": str(batches.batch_size), **leaf_types(data)}
+
+        def eval_step(state: State, resident: PyTree, rows: PyTree, key: Array) -> Metrics:
+            batch = batches.fetch(resident, rows)
+            return parallel.spread(task.eval_step)(state, batch, jax.random.fold_in(key, state.step))
+
+        signature = (batches.fetch, *arguments.items())
+        if signature not in eval_steps:
+            for _, *known in list(eval_steps)[-1:]:
+                _warn_of_another("eval_step", dict(known), arguments)
+            rows = parallel.split(batches.host(0))
+            eval_steps[signature] = build(
+                "eval_step", eval_step, template, data, rows, key, out_shardings=parallel.whole
+            )
+        return metrics.compute(
+            [
+                parallel.settle(eval_steps[signature](state, data, parallel.split(batches.host(index)), key))
+                for index in range(batches.per_pass)
+            ]
+        )
+
+    temporary = getattr(step.memory_analysis(), "temp_size_in_bytes", 0)
+    return Program(first_state, take_steps, evaluate, template, train.batch_size, log_every, temporary, compiled)
+
+
+def _entry(part: Metrics, index: int) -> Metrics:
+    """The metrics of one step from those of several."""
+    return jax.tree.map(lambda values: values[index], part)
+
+
+def _warn_of_another(name: str, known: dict[str, str], new: dict[str, str]) -> None:
+    """Warns that a step function is compiled once more, and says what differs from the last time."""
+    keys = [key for key in {**known, **new} if known.get(key) != new.get(key)]
+    changed = [f"{key} {known.get(key, 'missing')} -> {new.get(key, 'missing')}" for key in keys] or ["transform"]
+    warnings.warn(
+        f"{name} is compiled once more, for {', '.join(changed)}. Splits that share these share one.", stacklevel=3
+    )
+
+
+def _placer(parallel: Parallel) -> Callable[[PyTree], PyTree]:
+    """Returns a function that puts a host tree on every device, once however often it is asked."""
+    placed: dict[Any, tuple[PyTree, PyTree]] = {}  # keeps the host tree, so that no id is used again
+
+    def place(tree: PyTree) -> PyTree:
+        leaves, structure = jax.tree.flatten(tree)
+        same = (structure, *map(id, leaves))
+        if same not in placed:
+            placed[same] = (tree, parallel.everywhere(tree))
+        return placed[same][1]
+
+    return place
