@@ -7,8 +7,6 @@ from flax import linen as nn
 
 from jaxrec.types import Array, Count
 
-CELLS = {"simple": nn.SimpleCell, "lstm": nn.OptimizedLSTMCell, "gru": nn.GRUCell}
-
 
 class RNN(nn.Module):
     """Recurrent layers over the rows or the pixels of an image; the last output is classified.
@@ -38,5 +36,12 @@ class RNN(nn.Module):
         b, h, w, c = image.shape
         x = image.reshape(b, h, w * c) if self.read == "rows" else image.reshape(b, h * w, c)  # [B, T, D]
         for _ in range(self.layers):
-            x = nn.RNN(CELLS[self.cell](self.hidden, dtype=self.dtype))(x)
+            x = nn.RNN(self._cell())(x)
         return nn.Dense(self.classes, dtype=jnp.float32)(x[:, -1].astype(jnp.float32))
+
+    def _cell(self) -> nn.RNNCellBase:
+        if self.cell == "simple":  # its state is an activation, where a gated one adds up, in float32
+            return nn.SimpleCell(
+                self.hidden, dtype=self.dtype, carry_init=lambda key, shape, _: jnp.zeros(shape, self.dtype)
+            )
+        return (nn.OptimizedLSTMCell if self.cell == "lstm" else nn.GRUCell)(self.hidden, dtype=self.dtype)
