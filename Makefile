@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: train test test-slow lint clean
+.PHONY: train test test-slow bench bench-quick lint clean
 
 train: $(VENV)/installed
 	$(BIN)/python launch.py --config=configs/digits_cnn.py --workdir=runs/digits_cnn
@@ -14,6 +14,13 @@ test: $(VENV)/installed-test
 
 test-slow: $(VENV)/installed-test
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -m slow
+
+bench: $(VENV)/installed-bench
+	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/scaling.py
+
+bench-quick: $(VENV)/installed-bench
+	$(BIN)/python benchmarks/speed.py --quick
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
@@ -27,6 +34,10 @@ $(VENV)/installed: pyproject.toml
 
 $(VENV)/installed-test: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet -e '.[test]'
+	@touch $@
+
+$(VENV)/installed-bench: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet -e '.[bench]'
 	@touch $@
 
 clean:
