@@ -1,5 +1,7 @@
 """What the trainer's loop costs: images/s of `fit` with its hooks on, over those of the bare jitted step.
 
+And what taking a whole interval in one call of the device would gain: `fit` with `steps_per_call`.
+
     python benchmarks/loop.py [--rounds=7] [--seconds=20] [--only="batch 128"]
 
 Both train the same network on the same data from the same state. The bare loop calls the jitted, donated step on
@@ -17,14 +19,16 @@ import time
 import jax
 import numpy as np
 import optax
+from flax import linen as nn
 from rich.console import Console
 
 from jaxrec import augment, hooks, losses
+from jaxrec.allocator import keep_freed_memory
 from jaxrec.checkpoint import Checkpoints
 from jaxrec.data import sources
 from jaxrec.data.pipeline import train_batches
-from jaxrec.models import CNN
-from jaxrec.program import compile_task
+from jaxrec.models import CNN, MLP
+from jaxrec.program import Program, compile_task
 from jaxrec.progress import ProgressLine
 from jaxrec.records import Records
 from jaxrec.task import from_loss
@@ -34,6 +38,7 @@ CASES = {
     "digits CNN 32-64-D128, 8x8x1, batch 64": (CNN(widths=(32, 64), hidden=(128,), padding="SAME"), (8, 8, 1), 64),
     "CNN 32-64-64-D64, 32x32x3, batch 32": (CNN(widths=(32, 64, 64), pool_last=False), (32, 32, 3), 32),
     "CNN 32-64-64-D64, 32x32x3, batch 128": (CNN(widths=(32, 64, 64), pool_last=False), (32, 32, 3), 128),
+    "MLP 512-512, 28x28x1, batch 128": (MLP(), (28, 28, 1), 128),
 }
 
 
@@ -45,14 +50,15 @@ def images(shape: tuple[int, ...]) -> dict[str, np.ndarray]:
 
 
 def measure(
-    model: CNN, shape: tuple[int, ...], batch_size: int, rounds: int, seconds: float
-) -> list[tuple[float, float]]:
-    """(images/s of fit, images/s of the bare step) for each round."""
+    model: nn.Module, shape: tuple[int, ...], batch_size: int, rounds: int, seconds: float
+) -> list[tuple[float, float, float]]:
+    """Images/s of fit, of fit in one call an interval, and of the bare step, for each round."""
     arrays = images(shape)
     transform = augment.standardise(*augment.moments(arrays["image"]))
     train = train_batches(arrays, batch_size=batch_size, transform=transform)
     task = from_loss(model, losses.softmax_cross_entropy, optax.adam(1e-3))
-    program = compile_task(task, train)
+    program, at_once = (compile_task(task, train, steps_per_call=count) for count in (1, 50))
+    keep_freed_memory(program.temporary_bytes)
     resident = jax.device_put(arrays)
     fetch = jax.jit(train.fetch)
     batches = [fetch(resident, jax.device_put(train.host(step))) for step in range(16)]
@@ -68,7 +74,7 @@ def measure(
         jax.block_until_ready(state)
         return steps * batch_size / (time.perf_counter() - began)
 
-    def full(steps: int) -> float:
+    def full(program: Program, steps: int) -> float:
         with (
             tempfile.TemporaryDirectory() as folder,
             open("/dev/null", "w") as nowhere,
@@ -84,8 +90,8 @@ def measure(
             return steps * batch_size / (time.perf_counter() - began[0])
 
     steps = max(100, int(seconds * bare(50) / batch_size) // 50 * 50)
-    full(50)
-    return [(full(steps), bare(steps)) for _ in range(rounds)]
+    full(program, 50), full(at_once, 50)
+    return [(full(program, steps), full(at_once, steps), bare(steps)) for _ in range(rounds)]
 
 
 def main() -> None:
@@ -99,14 +105,13 @@ def main() -> None:
     for name, (model, shape, batch_size) in CASES.items():
         if options.only not in name:
             continue
-        pairs = measure(model, shape, batch_size, options.rounds, options.seconds)
-        ratios = [full / bare for full, bare in pairs]
-        quarter = statistics.quantiles(ratios, n=4)
-        full, bare = (statistics.median(column) for column in zip(*pairs, strict=True))
-        print(
-            f"{name:<42} fit {full:>8,.0f}/s  bare {bare:>8,.0f}/s  ratio {statistics.median(ratios):.3f} "
-            f"(quartiles {quarter[0]:.3f} to {quarter[2]:.3f}, n = {len(ratios)})"
-        )
+        rows = measure(model, shape, batch_size, options.rounds, options.seconds)
+        full, at_once, bare = (statistics.median(column) for column in zip(*rows, strict=True))
+        print(f"{name}: fit {full:,.0f}/s, in one call {at_once:,.0f}/s, bare {bare:,.0f}/s, n = {len(rows)}")
+        for label, column in (("fit / bare", 0), ("fit in one call / bare", 1)):
+            ratios = [row[column] / row[2] for row in rows]
+            low, middle, high = statistics.quantiles(ratios, n=4)
+            print(f"  {label:<24} {middle:.3f} (quartiles {low:.3f} to {high:.3f})", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
     python benchmarks/start.py [--config=configs/digits_cnn.py] [--rounds=3]
 
-The clock starts before the process and stops when the line of step 1 arrives. Both kinds alternate.
+The clock starts before the process and stops when the line of step 1 arrives; lines that a run prints on the way there
+tell where the time goes. Both kinds alternate.
 """
 
 import argparse
@@ -15,10 +16,13 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).parents[1]
+# What has been done when a run prints a line that begins so. The layers' table comes last before compiling.
+LANDMARKS = {"cpu x": "JAX started", "total ": "data read, network built", "step 1/": "compiled, first step taken"}
 
 
-def to_first_step(config: str, cache: str, data: str) -> float:
-    """Seconds from the start of the process to the end of its first step."""
+def to_first_step(config: str, cache: str, data: str) -> list[float]:
+    """Seconds from the start of the process to each landmark, the end of its first step last."""
+    reached = []
     with tempfile.TemporaryDirectory() as workdir:
         began = time.perf_counter()
         process = subprocess.Popen(
@@ -35,12 +39,13 @@ def to_first_step(config: str, cache: str, data: str) -> float:
             text=True,
         )
         for line in process.stdout:
-            if line.startswith("step 1/"):
+            if line.startswith(list(LANDMARKS)[len(reached)]):
+                reached.append(time.perf_counter() - began)
+            if len(reached) == len(LANDMARKS):
                 break
-        took = time.perf_counter() - began
         process.kill()
         process.wait()
-    return took
+    return reached
 
 
 def main() -> None:
@@ -50,18 +55,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     data = os.environ.get("TFDS_DATA_DIR", str(pathlib.Path.home() / "tensorflow_datasets"))
-    times: dict[str, list[float]] = {"cold": [], "warm": []}
+    times: dict[str, list[list[float]]] = {"cold": [], "warm": []}
     with tempfile.TemporaryDirectory() as warm:
         to_first_step(options.config, warm, data)
         for _ in range(options.rounds):
             with tempfile.TemporaryDirectory() as cold:
                 times["cold"].append(to_first_step(options.config, cold, data))
             times["warm"].append(to_first_step(options.config, warm, data))
-    for kind, seconds in times.items():
-        shown = ", ".join(f"{second:.1f}" for second in seconds)
-        print(
-            f"{kind} compile cache: {statistics.median(seconds):.1f} s to the first step (n = {len(seconds)}: {shown})"
-        )
+    for kind, runs in times.items():
+        shown = ", ".join(f"{reached[-1]:.1f}" for reached in runs)
+        medians = [statistics.median(column) for column in zip(*runs, strict=True)]
+        print(f"{kind} compile cache: {medians[-1]:.1f} s to the first step (n = {len(runs)}: {shown})")
+        for landmark, second in zip(LANDMARKS.values(), medians, strict=True):
+            print(f"  {second:5.1f} s  {landmark}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """torch as its tutorials train: modules, eager steps, its fused Adam."""
 
 import itertools
+import os
 
 import numpy as np
 import torch
@@ -160,6 +161,7 @@ def train(name: str, arrays: dict[str, np.ndarray], turns: Turns, channels_last:
     images = torch.from_numpy(arrays["image"])  # [N, H, W, C]
     if not channels_last:
         images = images.permute(0, 3, 1, 2).contiguous()
+    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
     labels, done = torch.from_numpy(arrays["label"]).long(), 0
     while True:
         for rows in torch.randperm(len(images)).split(network.batch)[: len(images) // network.batch]:
