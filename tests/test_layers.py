@@ -79,6 +79,7 @@ CONVOLUTIONS = [
     (WIDE, {"features": 33, "padding": "VALID"}),
     (WIDE, {"features": 32, "padding": ((2, 1), (0, 1))}),
     (WIDE, {"features": 32, "kernel_size": (2, 3), "use_bias": False}),
+    ((3, 13, 18, 32), {"features": 32, "kernel_size": (3, 4)}),
     # flax's own
     ((8, 17, 18, 4), {"feature_group_count": 2}),
     ((8, 17, 18, 5), {"kernel_dilation": 2}),
@@ -234,6 +235,57 @@ def test_avg_pool_is_the_mean_of_each_window(images):
     assert_close(values, squares.mean((2, 4)))
     cotangent = np.random.default_rng(1).normal(size=values.shape).astype(np.float32)
     assert_close(gradient[:, :16], cotangent.repeat(2, 1).repeat(3, 2) / 6)
+
+
+# Batch normalization
+
+
+NORMS = [
+    ((8, 17, 18, 5), {}),
+    ((8, 17, 18, 5), {"use_scale": False, "momentum": 0.5}),
+    ((8, 17, 18, 5), {"use_bias": False, "epsilon": 1e-2}),
+    ((40, 6), {}),
+    # flax's own
+    ((8, 17, 18, 5), {"use_running_average": True}),
+    ((8, 17, 18, 5), {"use_fast_variance": False}),
+    ((8, 17, 18, 5), {"axis": 1}),
+]
+
+
+def both_norms(images: np.ndarray, shape: tuple[int, ...], options: dict):
+    """([f(x, params) -> (y, running statistics) of jaxrec's module, of flax's], params, image)."""
+    x = jnp.asarray(np.resize(images, shape) + np.random.default_rng(0).normal(size=shape), jnp.float32)
+    modules = [library.BatchNorm(**{"use_running_average": False, **options}) for library in (layers, nn)]
+    variables = [module.init(jax.random.key(0), x) for module in modules]
+    assert_close(*variables, rtol=0)
+    params = jax.tree.map(lambda leaf: leaf + jnp.cos(jnp.arange(leaf.size)), variables[0].get("params", {}))
+    stats = variables[0]["batch_stats"]
+
+    def apply(module, x, params):
+        return module.apply({"params": params, "batch_stats": stats}, x, mutable="batch_stats")
+
+    return [functools.partial(apply, module) for module in modules], params, x
+
+
+@pytest.mark.parametrize(("shape", "options"), NORMS, ids=name_of)
+def test_batch_norm_equals_flax(images, shape, options):
+    norms, params, x = both_norms(images, shape, options)
+    assert_close(*(jax.jit(norm)(x, params)[1] for norm in norms))
+    assert_close(*(first_order(lambda *arguments, norm=norm: norm(*arguments)[0], x, params) for norm in norms))
+
+
+def test_second_derivatives_of_batch_norm_equal_flax(images):
+    norms, params, x = both_norms(images, (2, 5, 6, 3), {})
+    assert_close(*(second_order(lambda *arguments, norm=norm: norm(*arguments)[0], x, params) for norm in norms))
+
+
+def test_batch_norm_masks_and_keeps_half_precision_as_flax_does(images):
+    mask = np.arange(8).reshape(8, 1, 1, 1) < 5
+    for options, arguments in [({}, {"mask": mask}), ({"dtype": jnp.bfloat16}, {})]:
+        modules = [library.BatchNorm(use_running_average=False, **options) for library in (layers, nn)]
+        ours, flax = (module.init_with_output(jax.random.key(0), images, **arguments)[0] for module in modules)
+        assert_close(ours, flax, rtol=1e-5 if arguments else 1e-2)
+    assert ours.dtype == jnp.bfloat16
 
 
 # Transformations: a step with a layer of each kind

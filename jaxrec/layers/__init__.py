@@ -1,4 +1,4 @@
-"""Convolution, pooling and resampling, fast on every backend.
+"""Convolution, pooling, resampling and batch normalization, fast on every backend.
 
 The names, signatures, parameters and results are those of `flax.linen`, so a checkpoint fits either. On a CPU, where
 XLA's own lowering of a few of these operations costs several times the arithmetic, they lower to equal forms that do
@@ -7,8 +7,9 @@ not; `jaxrec/layers/platform.py` is where that is decided, and `plain()` switche
 
 from jaxrec.layers.blocks import depth_to_space, space_to_depth
 from jaxrec.layers.convolution import Conv
+from jaxrec.layers.normalization import BatchNorm
 from jaxrec.layers.platform import plain
 from jaxrec.layers.pooling import avg_pool, max_pool
 from jaxrec.layers.transposed import ConvTranspose
 
-__all__ = ["Conv", "ConvTranspose", "avg_pool", "depth_to_space", "max_pool", "plain", "space_to_depth"]
+__all__ = ["BatchNorm", "Conv", "ConvTranspose", "avg_pool", "depth_to_space", "max_pool", "plain", "space_to_depth"]

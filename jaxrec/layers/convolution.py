@@ -221,13 +221,18 @@ def _by_rows_pays(kernel: Array, strides: tuple[int, int], y: Array) -> bool:
 
 
 def _by_rows(x: Array, kernel: Array, pads: Pads, precision: object) -> Array:
-    """Convolves as one product for each row of the kernel, [kh] x ([B * H' * W, C] @ [C, kw * D]), shifted and added.
+    """Convolves as products of gathered rows, [B * H' * W, kh * C] @ [kh * C, kw * D], and adds kw shifted parts.
 
-    Slower than XLA's convolution, but its transpose in the kernel gathers nothing: rows of x are contiguous.
+    Slower than XLA's convolution, but its transpose in the kernel is a product of a good shape, of the gathered rows
+    and kw shifted copies of the gradient of y. XLA sums over pixels faster in two halves of the batch.
     """
     x = _pad(x, pads)
     (kh, kw, c, d), (b, h, w, _) = kernel.shape, x.shape
-    h, rows = h - kh + 1, kernel.transpose(0, 2, 1, 3).reshape(kh, c, kw * d)
-    y = sum(jnp.matmul(x[:, i : i + h].reshape(-1, c), rows[i], precision=precision) for i in range(kh))
-    y = y.reshape(b, h, w, kw, d)
-    return sum(y[:, :, j : j + w - kw + 1, j] for j in range(kw))
+    h, w, halves = h - kh + 1, w - kw + 1, 2 - b % 2
+    rows = jnp.concatenate([x[:, i : i + h] for i in range(kh)], axis=-1).reshape(halves, -1, kh * c)
+    weights = kernel.transpose(0, 2, 1, 3).reshape(kh * c, kw * d)
+    y = jnp.matmul(rows, jnp.broadcast_to(weights, (halves, *weights.shape)), precision=precision)
+    # Transposed, the split is one concatenation and the crop one padding: adding up padded copies is slow.
+    parts = jnp.split(y.reshape(b, h, w + kw - 1, kw * d), kw, axis=-1)
+    y = sum(_pad(part, ((0, 0), (kw - 1 - j, j))) for j, part in enumerate(parts))
+    return y[:, :, kw - 1 : kw - 1 + w]

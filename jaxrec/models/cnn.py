@@ -95,7 +95,7 @@ class CNN(nn.Module):
         if self.norm == "none":
             return x
         if self.norm == "batch":
-            norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=jnp.float32)
+            norm = layers.BatchNorm(use_running_average=not train, momentum=0.9, dtype=jnp.float32)
         else:
             norm = nn.GroupNorm(num_groups=_groups(x.shape[-1]), dtype=jnp.float32)
         return norm(x).astype(self.dtype)
