@@ -12,10 +12,9 @@ import platform
 import sys
 
 import numpy as np
+from peers.malloc import keep_freed_memory
 from peers.networks import NETWORKS
 from peers.turns import Turns
-
-from jaxrec.allocator import keep_freed_memory
 
 # kind: (module, the environment that it wants)
 KINDS = {
@@ -34,11 +33,11 @@ def main() -> None:
     parser.add_argument("--network", choices=NETWORKS, required=True)
     parser.add_argument("--data", required=True, help="an .npz file with image and label")
     parser.add_argument("--channels-last", action="store_true", help="torch's layout of images")
-    parser.add_argument("--keep-memory", action="store_true", help="set malloc as jaxrec sets it")
+    parser.add_argument("--keep-memory", action="store_true", help="set malloc to keep what is freed")
     options = parser.parse_args()
     turns = Turns()
     if options.keep_memory:
-        keep_freed_memory(0, keep=True)
+        keep_freed_memory()
     module, environment = KINDS[options.kind]
     os.environ.update(environment)
     with np.load(options.data) as file:

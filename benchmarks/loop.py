@@ -23,7 +23,6 @@ from flax import linen as nn
 from rich.console import Console
 
 from jaxrec import augment, hooks, losses
-from jaxrec.allocator import keep_freed_memory
 from jaxrec.checkpoint import Checkpoints
 from jaxrec.data import sources
 from jaxrec.data.pipeline import train_batches
@@ -58,7 +57,6 @@ def measure(
     train = train_batches(arrays, batch_size=batch_size, transform=transform)
     task = from_loss(model, losses.softmax_cross_entropy, optax.adam(1e-3))
     program, at_once = (compile_task(task, train, steps_per_call=count) for count in (1, 50))
-    keep_freed_memory(program.temporary_bytes)
     resident = jax.device_put(arrays)
     fetch = jax.jit(train.fetch)
     batches = [fetch(resident, jax.device_put(train.host(step))) for step in range(16)]

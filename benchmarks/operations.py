@@ -19,8 +19,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from peers.malloc import keep_freed_memory
 
-from jaxrec import allocator, layers
+from jaxrec import layers
 
 # name: (side of the image, channels in, channels out, kernel, stride, padding)
 CONVOLUTIONS = {
@@ -116,7 +117,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=0.4, help="for each operation and form")
     options = parser.parse_args()
-    allocator.keep_freed_memory(0, keep=True)  # as the trainer does where it pays: page faults are no operation's cost
+    keep_freed_memory()  # page faults are no operation's cost
     print(f"JAX {jax.__version__}, {jax.devices()[0].device_kind}, batch {options.batch}, float32, medians\n")
     print(f"{'operation':34} {'':16} {'ms':>9} {'GFLOP/s':>9} {'product':>9} {'XLA ms':>9} {'XLA/ours':>8}")
     for name, case in CONVOLUTIONS.items():

@@ -31,7 +31,7 @@ QUICK = ("seed CNN, 128", "MLP, 128")
 EVERYWHERE = tuple(NETWORKS)
 FIT = tuple(name for name in NETWORKS if name != "DCGAN, 128")  # what Keras' fit trains
 CONVOLUTIONAL = ("seed CNN, 128", "seed CNN, 32", "DCGAN, 128", "ResNet-20, 128")
-KEPT = ("seed CNN, 128",)  # with jaxrec's setting of malloc as well, so that it is no advantage of jaxrec's alone
+KEPT = ("seed CNN, 128",)  # with malloc set to keep what is freed as well: where jaxrec gains, others may too
 
 
 class Contender(NamedTuple):

@@ -25,8 +25,7 @@ class Train(NamedTuple):
     eval_every: Count | None = None  # steps, rounded up to a multiple of log_every; an epoch by default
     save_every: Count | None = None  # steps, rounded up likewise; as eval_every by default
     keep: Count = 1  # how many of the newest checkpoints, besides the best
-    keep_memory: bool | None = None  # on a CPU, keep the memory that a step frees; decided by its size by default
-    steps_per_call: Count | None = None  # that the devices take without the host; 1 on a CPU, log_every elsewhere
+    steps_per_call: Count | None = None  # that the devices take before they ask the host again; see compile_task
     rule: Literal["replicate", "fsdp"] = "replicate"
     parallel: Literal["jit", "pmap"] = "jit"
 

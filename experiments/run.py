@@ -8,7 +8,6 @@ from typing import Any
 from experiments.config import Reads
 from experiments.experiment import Train
 from jaxrec import hooks, report, startup
-from jaxrec.allocator import keep_freed_memory
 from jaxrec.checkpoint import Checkpoints
 from jaxrec.program import compile_task
 from jaxrec.progress import ProgressLine
@@ -19,7 +18,7 @@ from jaxrec.workdir import owned, write_environment
 
 # What a run is, its config says; these say where and how, and may change when it goes on.
 FREE = (
-    *(f"config.train.{name}" for name in ("rule", "parallel", "keep", "keep_memory", "steps_per_call")),
+    *(f"config.train.{name}" for name in ("rule", "parallel", "keep", "steps_per_call")),
     *("config.data.data_dir", "config.data.max_bytes"),
 )
 
@@ -76,8 +75,6 @@ def run(
             steps_per_call=train.steps_per_call,
             parallel=parallel,
         )
-        if startup.on_cpu() and (note := keep_freed_memory(program.temporary_bytes, train.keep_memory)):
-            print(note)
         before = checkpoints.metrics(start) if start else {}
         speed = hooks.Speed(before.get("speed/examples", 0), before.get("speed/seconds", 0.0))
         with Records(workdir, start) as record, ProgressLine(experiment.steps, start) as progress:

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxrec import metrics
 from jaxrec.data.pipeline import Batches
 from jaxrec.metrics import Metrics
 from jaxrec.sharding import Parallel, data_parallel
+from jaxrec.steps import STEPS_PER_CALL, several_steps, slow_in_a_loop
 from jaxrec.task import State, Task
 from jaxrec.trees import leaf_types
 from jaxrec.types import Array, PyTree
@@ -27,7 +27,6 @@ class Program(NamedTuple):
     template: State  # shapes, types and shardings of a state
     batch_size: int
     log_every: int
-    temporary_bytes: int  # that a training step takes from its device for a moment
     compiled: list[str]  # what was compiled so far, by name
 
 
@@ -47,9 +46,9 @@ def compile_task(
       train: the batches to train on.
       seed: the root of all randomness: step s draws from fold_in(key(seed), s).
       log_every: train metrics are averaged over this many steps.
-      steps_per_call: how many steps the devices take before they ask the host again: above 1 they run a loop of their
-        own. By default 1 on a CPU, where that gains nothing, and `log_every` elsewhere, where calling a step may take
-        longer than the step.
+      steps_per_call: how many steps the devices take before they ask the host again, in a loop of their own; 10 by
+        default. On a CPU some convolutions are slow inside a loop (those of `jaxrec.layers` are not): with these in
+        the step the default is 1.
       parallel: the devices; all of them by default.
 
     Raises:
@@ -57,7 +56,6 @@ def compile_task(
     """
     parallel = data_parallel() if parallel is None else parallel
     parallel.check_batch(train.batch_size)
-    at_once = steps_per_call or (1 if parallel.on_cpu else log_every)
     place = _placer(parallel)
     key = parallel.everywhere(jax.random.key(seed))
     compiled: list[str] = []
@@ -75,29 +73,18 @@ def compile_task(
         batch = train.fetch(resident, rows)
         return parallel.spread(task.train_step)(state, batch, jax.random.fold_in(key, state.step))
 
-    def train_steps(state: State, resident: PyTree, rows: PyTree, count: Array, key: Array) -> tuple[State, Metrics]:
-        """Takes the first `count` steps of rows [at_once, B]; metrics are [at_once], one for each step."""
-        first = jax.tree.map(lambda row: row[0], rows)
-        if at_once == 1:
-            state, part = train_step(state, resident, first, key)
-            return state, jax.tree.map(lambda value: value[None], part)
-
-        def body(index: Array, carry: tuple[State, Metrics]) -> tuple[State, Metrics]:
-            state, part = train_step(carry[0], resident, jax.tree.map(lambda row: row[index], rows), key)
-            return state, jax.tree.map(lambda values, value: values.at[index].set(value), carry[1], part)
-
-        part = jax.eval_shape(train_step, state, resident, first, key)[1]
-        parts = jax.tree.map(lambda value: jnp.zeros((at_once, *value.shape), value.dtype), part)
-        # The count is an argument, so that one program takes every call, a short last one too, to the same bits.
-        return jax.lax.fori_loop(0, count, body, (state, parts))
-
-    def rows_of(first: int, count: int) -> PyTree:
-        hosted = [train.host(first + min(index, count - 1)) for index in range(at_once)]
-        return parallel.split(jax.tree.map(lambda *rows: np.stack(rows), *hosted), axis=1)
-
     @functools.cache
     def placed(count: int) -> Array:
         return parallel.everywhere(np.int32(count))
+
+    def lower_steps(at_once: int) -> jax.stages.Lowered:
+        options = {"donate_argnums": 0, "out_shardings": (shardings, parallel.whole)}
+        jitted = jax.jit(several_steps(train_step, at_once), **options)
+        return jitted.lower(template, data, rows_of(0, 1, at_once), placed(1), key)
+
+    def rows_of(first: int, count: int, at_once: int) -> PyTree:
+        hosted = [train.host(first + min(index, count - 1)) for index in range(at_once)]
+        return parallel.split(jax.tree.map(lambda *rows: np.stack(rows), *hosted), axis=1)
 
     data, rows = place(train.resident), parallel.split(train.host(0))
     shapes = jax.eval_shape(init, key, data, rows)
@@ -105,9 +92,12 @@ def compile_task(
     template = jax.tree.map(
         lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding), shapes, shardings
     )
-    outputs = (shardings, parallel.whole)
-    arguments = (template, data, rows_of(0, 1), placed(1), key)
-    step = build("train_step", train_steps, *arguments, donate_argnums=0, out_shardings=outputs)
+    at_once = steps_per_call or STEPS_PER_CALL
+    lowered = lower_steps(at_once)
+    if steps_per_call is None and parallel.on_cpu and slow_in_a_loop(lowered.as_text()):
+        at_once, lowered = 1, lower_steps(1)
+    compiled.append("train_step")
+    steps = lowered.compile()
 
     @functools.cache
     def compiled_init() -> Callable:
@@ -121,7 +111,7 @@ def compile_task(
         parts: list[Metrics] = []
         counts = [min(at_once, stop - index) for index in range(first, stop, at_once)]
         for index, count in zip(range(first, stop, at_once), counts, strict=True):
-            state, part = parallel.settle(step(state, data, rows_of(index, count), placed(count), key))
+            state, part = parallel.settle(steps(state, data, rows_of(index, count, at_once), placed(count), key))
             parts.append(part)
         each = zip(jax.device_get(parts), counts, strict=True)
         return state, metrics.compute([_entry(part, index) for part, count in each for index in range(count)])
@@ -152,8 +142,7 @@ def compile_task(
             ]
         )
 
-    temporary = getattr(step.memory_analysis(), "temp_size_in_bytes", 0)
-    return Program(first_state, take_steps, evaluate, template, train.batch_size, log_every, temporary, compiled)
+    return Program(first_state, take_steps, evaluate, template, train.batch_size, log_every, compiled)
 
 
 def _entry(part: Metrics, index: int) -> Metrics:

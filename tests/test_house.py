@@ -16,7 +16,6 @@ ANYONE_MAY = {"jaxrec.errors", "jaxrec.types"}
 ARROWS = {
     # leaves: none imports another
     "jaxrec": set(),
-    "jaxrec.allocator": set(),
     "jaxrec.augment": set(),
     "jaxrec.data": set(),
     "jaxrec.data.pipeline": set(),
@@ -32,12 +31,14 @@ ARROWS = {
     # layers, from the choice of platform up
     "jaxrec.layers.platform": set(),
     "jaxrec.layers.blocks": set(),
+    "jaxrec.layers.normalization": {"jaxrec.layers.platform"},
     "jaxrec.layers.pooling": {"jaxrec.layers.platform"},
     "jaxrec.layers.convolution": {"jaxrec.layers.platform"},
     "jaxrec.layers.transposed": {"jaxrec.layers.convolution"},
     "jaxrec.layers": {
         "jaxrec.layers.blocks",
         "jaxrec.layers.convolution",
+        "jaxrec.layers.normalization",
         "jaxrec.layers.platform",
         "jaxrec.layers.pooling",
         "jaxrec.layers.transposed",
@@ -58,9 +59,11 @@ ARROWS = {
         "jaxrec.data.pipeline",
         "jaxrec.metrics",
         "jaxrec.sharding",
+        "jaxrec.steps",
         "jaxrec.task",
         "jaxrec.trees",
     },
+    "jaxrec.steps": {"jaxrec.metrics", "jaxrec.task"},
     "jaxrec.train": {"jaxrec.checkpoint", "jaxrec.data.pipeline", "jaxrec.program", "jaxrec.task"},
     "jaxrec.hooks": {"jaxrec.checkpoint", "jaxrec.data.pipeline", "jaxrec.train"},
     "jaxrec.progress": {"jaxrec.train"},

@@ -8,7 +8,6 @@ import numpy as np
 from rich.console import Console
 
 from jaxrec import augment, hooks
-from jaxrec.allocator import keep_freed_memory
 from jaxrec.checkpoint import Checkpoints
 from jaxrec.data.pipeline import train_batches
 from jaxrec.program import compile_task
@@ -27,7 +26,6 @@ def run(task: Task, arrays: dict[str, np.ndarray], batch_size: int, log_every: i
     """Trains a task for as long as there are turns, the way that `launch.py` does."""
     train = train_batches(arrays, batch_size=batch_size, transform=augment.unit_range)
     program = compile_task(task, train, log_every=log_every)
-    keep_freed_memory(program.temporary_bytes)
     turns.facts["parameters"] = sum(leaf.size for leaf in jax.tree.leaves(program.template.params))
     speed = hooks.Speed()
     with (

@@ -42,7 +42,7 @@ def pixel_cross_entropy(logits: jax.Array, batch: Mapping[str, jax.Array]) -> di
 
 
 def batch_norm(x):
-    return nn.BatchNorm(use_running_average=False, momentum=0.9)(x)
+    return layers.BatchNorm(use_running_average=False, momentum=0.9)(x)
 
 
 class Generator(nn.Module):

@@ -88,4 +88,4 @@ class ResNet(nn.Module):
 
 def _norm(x: Array, *, train: bool, dtype: str) -> Array:
     """Batch norm in float32 (Ioffe and Szegedy, 2015)."""
-    return nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=jnp.float32)(x).astype(dtype)
+    return layers.BatchNorm(use_running_average=not train, momentum=0.9, dtype=jnp.float32)(x).astype(dtype)
