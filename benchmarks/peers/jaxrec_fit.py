@@ -13,6 +13,7 @@ from jaxrec.data.pipeline import train_batches
 from jaxrec.program import compile_task
 from jaxrec.progress import ProgressLine
 from jaxrec.records import Records
+from jaxrec.steps import STEPS_PER_CALL
 from jaxrec.task import Task
 from jaxrec.train import fit
 from peers.jaxrec_tasks import TASKS
@@ -44,4 +45,5 @@ def run(task: Task, arrays: dict[str, np.ndarray], batch_size: int, log_every: i
 def train(name: str, arrays: dict[str, np.ndarray], turns: Turns, channels_last: bool) -> None:
     del channels_last  # as they always are in flax
     network = NETWORKS[name]
-    run(TASKS[family(name)](), arrays, network.batch, network.chunk, turns)
+    log_every = -(-network.chunk // STEPS_PER_CALL) * STEPS_PER_CALL  # whole calls, as with the default of 50 steps
+    run(TASKS[family(name)](), arrays, network.batch, log_every, turns)
