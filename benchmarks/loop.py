@@ -1,6 +1,6 @@
 """What the trainer's loop costs: images/s of `fit` with its hooks on, over those of the bare jitted step.
 
-And what taking a whole interval in one call of the device would gain: `fit` with `steps_per_call`.
+And what taking several steps in one call gains: `fit` as it comes, and with `steps_per_call` = 1.
 
     python benchmarks/loop.py [--rounds=7] [--seconds=20] [--only="batch 128"]
 
@@ -51,12 +51,12 @@ def images(shape: tuple[int, ...]) -> dict[str, np.ndarray]:
 def measure(
     model: nn.Module, shape: tuple[int, ...], batch_size: int, rounds: int, seconds: float
 ) -> list[tuple[float, float, float]]:
-    """Images/s of fit, of fit in one call an interval, and of the bare step, for each round."""
+    """Images/s of fit, of fit with one step in a call, and of the bare step, for each round."""
     arrays = images(shape)
     transform = augment.standardise(*augment.moments(arrays["image"]))
     train = train_batches(arrays, batch_size=batch_size, transform=transform)
     task = from_loss(model, losses.softmax_cross_entropy, optax.adam(1e-3))
-    program, at_once = (compile_task(task, train, steps_per_call=count) for count in (1, 50))
+    program, one_by_one = (compile_task(task, train, steps_per_call=count) for count in (None, 1))
     resident = jax.device_put(arrays)
     fetch = jax.jit(train.fetch)
     batches = [fetch(resident, jax.device_put(train.host(step))) for step in range(16)]
@@ -88,8 +88,8 @@ def measure(
             return steps * batch_size / (time.perf_counter() - began[0])
 
     steps = max(100, int(seconds * bare(50) / batch_size) // 50 * 50)
-    full(program, 50), full(at_once, 50)
-    return [(full(program, steps), full(at_once, steps), bare(steps)) for _ in range(rounds)]
+    full(program, 50), full(one_by_one, 50)
+    return [(full(program, steps), full(one_by_one, steps), bare(steps)) for _ in range(rounds)]
 
 
 def main() -> None:
@@ -104,9 +104,9 @@ def main() -> None:
         if options.only not in name:
             continue
         rows = measure(model, shape, batch_size, options.rounds, options.seconds)
-        full, at_once, bare = (statistics.median(column) for column in zip(*rows, strict=True))
-        print(f"{name}: fit {full:,.0f}/s, in one call {at_once:,.0f}/s, bare {bare:,.0f}/s, n = {len(rows)}")
-        for label, column in (("fit / bare", 0), ("fit in one call / bare", 1)):
+        full, one_by_one, bare = (statistics.median(column) for column in zip(*rows, strict=True))
+        print(f"{name}: fit {full:,.0f}/s, one step a call {one_by_one:,.0f}/s, bare {bare:,.0f}/s, n = {len(rows)}")
+        for label, column in (("fit / bare", 0), ("one step a call / bare", 1)):
             ratios = [row[column] / row[2] for row in rows]
             low, middle, high = statistics.quantiles(ratios, n=4)
             print(f"  {label:<24} {middle:.3f} (quartiles {low:.3f} to {high:.3f})", flush=True)

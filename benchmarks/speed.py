@@ -116,6 +116,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=NETWORKS, help="a network; may be given again")
     parser.add_argument("--also", metavar="PYTHON", help="another interpreter, to run the contenders in JAX with too")
     parser.add_argument("--quick", action="store_true", help="two networks in three minutes; writes nothing")
+    parser.add_argument("--tables", action="store_true", help="measure nothing, write what is in --out again")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "runs/bench/speed.json")
     parser.add_argument("--docs", type=pathlib.Path, default=ROOT / "docs/speed.md")
     options = parser.parse_args()
@@ -124,7 +125,7 @@ def main() -> None:
     results = json.loads(options.out.read_text()) if options.out.exists() and not options.quick else {}
     if not options.quick:
         documents.check(options.docs, "speed")
-    for name in options.only or (QUICK if options.quick else NETWORKS):
+    for name in () if options.tables else options.only or (QUICK if options.quick else NETWORKS):
         results[name] = measure(name, rounds, seconds, options.also)
         print("\n" + "\n".join(documents.speed_table(name, results[name])), flush=True)
         if not options.quick:
@@ -133,7 +134,8 @@ def main() -> None:
     if not options.quick:
         results = {name: results[name] for name in NETWORKS if name in results}
         tables = [line for name, measured in results.items() for line in documents.speed_table(name, measured)]
-        documents.write_between(options.docs, "speed", [f"![images/s]({options.docs.stem}.png)", "", *tables])
+        chart = f"![images/s]({options.docs.stem}.png)"
+        documents.write_between(options.docs, "speed", [*documents.bars_table(results), chart, "", *tables])
         documents.draw(results, options.docs.with_suffix(".png"))
 
 

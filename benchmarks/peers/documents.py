@@ -8,6 +8,18 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+# How many times as fast as a peer jaxrec means to be; against torch, as fast as the better of its two layouts.
+BARS = {
+    "seed CNN, 128": {"Keras-TF": 1.3, "Keras-JAX": 4.0, "flax": 4.0, "torch": 1.2},
+    "seed CNN, 32": {"Keras-TF": 1.4, "flax": 4.0},
+    "MLP, 128": {"torch": 1.6, "Keras-TF": 2.0},
+    "dense autoencoder, 128": {"torch": 1.8},
+    "ViT-tiny, 128": {"torch": 1.3, "Keras-TF": 1.1},
+    "DCGAN, 128": {"torch": 1.0, "flax": 10.0},
+    "LSTM, 128": {"torch": 1.0, "Keras-TF": 1.3},
+    "ResNet-20, 128": {"torch": 1.0, "Keras-TF": 1.3},
+}
+
 Answers = Sequence[Mapping[str, Any]]  # of one contender, one for each round
 
 
@@ -43,6 +55,32 @@ def speed_table(name: str, measured: Mapping[str, Any]) -> list[str]:
             cells.append("" if reference == label else spread)
         lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]
+
+
+def bars_table(results: Mapping[str, Any]) -> list[str]:
+    """Ratios of medians against the bars, a column for each row that is jaxrec's."""
+    ours = dict.fromkeys(
+        label for measured in results.values() for label in measured["contenders"] if label.startswith("jaxrec")
+    )
+    lines = [f"| network, batch | against | bar | {' | '.join(ours)} |", "|---" * (3 + len(ours)) + "|"]
+    for name, bars in BARS.items():
+        rounds = results.get(name, {"contenders": {}})["contenders"]
+        medians = {label: statistics.median(speeds(answers)) for label, answers in rounds.items()}
+        for peer, bar in bars.items():
+            cells = [_against(medians, one, peer, bar) for one in ours]
+            lines.append(f"| {name} | {peer} | {bar:g} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _against(medians: Mapping[str, float], one: str, peer: str, bar: float) -> str:
+    """The ratio to a peer as it comes, in whichever layout is faster; to one in JAX, with the same JAX."""
+    version = one.removeprefix("jaxrec")
+    rivals = (peer + version, peer, f"{peer} channels_last")
+    fastest = max((medians[label] for label in rivals if label in medians), default=None)
+    if fastest is None or one not in medians:
+        return "not measured"
+    ratio = medians[one] / fastest
+    return f"{ratio:.2f}, {'met' if ratio >= bar else 'missed'}"
 
 
 def draw(results: Mapping[str, Any], file: pathlib.Path) -> None:
