@@ -237,57 +237,6 @@ def test_avg_pool_is_the_mean_of_each_window(images):
     assert_close(gradient[:, :16], cotangent.repeat(2, 1).repeat(3, 2) / 6)
 
 
-# Batch normalization
-
-
-NORMS = [
-    ((8, 17, 18, 5), {}),
-    ((8, 17, 18, 5), {"use_scale": False, "momentum": 0.5}),
-    ((8, 17, 18, 5), {"use_bias": False, "epsilon": 1e-2}),
-    ((40, 6), {}),
-    # flax's own
-    ((8, 17, 18, 5), {"use_running_average": True}),
-    ((8, 17, 18, 5), {"use_fast_variance": False}),
-    ((8, 17, 18, 5), {"axis": 1}),
-]
-
-
-def both_norms(images: np.ndarray, shape: tuple[int, ...], options: dict):
-    """([f(x, params) -> (y, running statistics) of jaxrec's module, of flax's], params, image)."""
-    x = jnp.asarray(np.resize(images, shape) + np.random.default_rng(0).normal(size=shape), jnp.float32)
-    modules = [library.BatchNorm(**{"use_running_average": False, **options}) for library in (layers, nn)]
-    variables = [module.init(jax.random.key(0), x) for module in modules]
-    assert_close(*variables, rtol=0)
-    params = jax.tree.map(lambda leaf: leaf + jnp.cos(jnp.arange(leaf.size)), variables[0].get("params", {}))
-    stats = variables[0]["batch_stats"]
-
-    def apply(module, x, params):
-        return module.apply({"params": params, "batch_stats": stats}, x, mutable="batch_stats")
-
-    return [functools.partial(apply, module) for module in modules], params, x
-
-
-@pytest.mark.parametrize(("shape", "options"), NORMS, ids=name_of)
-def test_batch_norm_equals_flax(images, shape, options):
-    norms, params, x = both_norms(images, shape, options)
-    assert_close(*(jax.jit(norm)(x, params)[1] for norm in norms))
-    assert_close(*(first_order(lambda *arguments, norm=norm: norm(*arguments)[0], x, params) for norm in norms))
-
-
-def test_second_derivatives_of_batch_norm_equal_flax(images):
-    norms, params, x = both_norms(images, (2, 5, 6, 3), {})
-    assert_close(*(second_order(lambda *arguments, norm=norm: norm(*arguments)[0], x, params) for norm in norms))
-
-
-def test_batch_norm_masks_and_keeps_half_precision_as_flax_does(images):
-    mask = np.arange(8).reshape(8, 1, 1, 1) < 5
-    for options, arguments in [({}, {"mask": mask}), ({"dtype": jnp.bfloat16}, {})]:
-        modules = [library.BatchNorm(use_running_average=False, **options) for library in (layers, nn)]
-        ours, flax = (module.init_with_output(jax.random.key(0), images, **arguments)[0] for module in modules)
-        assert_close(ours, flax, rtol=1e-5 if arguments else 1e-2)
-    assert ours.dtype == jnp.bfloat16
-
-
 # Transformations: a step with a layer of each kind
 
 
@@ -428,27 +377,6 @@ def test_plain_switches_to_xla_even_after_compiling(step_inputs):
         assert gradient.lower(*step_inputs).as_text().count("select_and_scatter") == 1
     assert gradient.lower(*step_inputs).as_text() == fast
     assert "select_and_scatter" not in fast
-
-
-# Blocks of pixels
-
-
-def test_space_to_depth_orders_channels_by_rows_and_depth_to_space_takes_it_back():
-    x = jnp.arange(2 * 4 * 6 * 3).reshape(2, 4, 6, 3)
-    blocks = layers.space_to_depth(x, 2)
-    assert blocks.shape == (2, 2, 3, 12)
-    np.testing.assert_array_equal(blocks[1, 1, 2], x[1, 2:4, 4:6].reshape(-1))
-    np.testing.assert_array_equal(layers.depth_to_space(blocks, 2), x)
-
-
-def test_blocks_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match="blocks of 2 pixels do not divide an image of 4 x 5"):
-        layers.space_to_depth(jnp.zeros((1, 4, 5, 1)), 2)
-    with pytest.raises(ValueError, match="do not divide 6 channels"):
-        layers.depth_to_space(jnp.zeros((1, 4, 5, 6)), 2)
-
-
-# Models: what is put after the pooling
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
