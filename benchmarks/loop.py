@@ -17,14 +17,13 @@ import tempfile
 import time
 
 import jax
-import numpy as np
 import optax
 from flax import linen as nn
+from peers import data
 from rich.console import Console
 
 from jaxrec import augment, hooks, losses
 from jaxrec.checkpoint import Checkpoints
-from jaxrec.data import sources
 from jaxrec.data.pipeline import train_batches
 from jaxrec.models import CNN, MLP
 from jaxrec.program import Program, compile_task
@@ -41,18 +40,11 @@ CASES = {
 }
 
 
-def images(shape: tuple[int, ...]) -> dict[str, np.ndarray]:
-    """Real digits, enlarged to the shape: noise would train at the same speed, but never saturate a relu."""
-    data = sources.digits()
-    image = data.image.repeat(-(-shape[0] // 8), 1).repeat(-(-shape[1] // 8), 2)[:, : shape[0], : shape[1]]
-    return {"image": np.broadcast_to(image, (len(image), *shape)).copy(), "label": data.label}
-
-
 def measure(
     model: nn.Module, shape: tuple[int, ...], batch_size: int, rounds: int, seconds: float
 ) -> list[tuple[float, float, float]]:
     """Images/s of fit, of fit with one step in a call, and of the bare step, for each round."""
-    arrays = images(shape)
+    arrays = data.digits(shape)
     transform = augment.standardise(*augment.moments(arrays["image"]))
     train = train_batches(arrays, batch_size=batch_size, transform=transform)
     task = from_loss(model, losses.softmax_cross_entropy, optax.adam(1e-3))

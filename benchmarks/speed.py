@@ -125,6 +125,7 @@ def main() -> None:
     results = json.loads(options.out.read_text()) if options.out.exists() and not options.quick else {}
     if not options.quick:
         documents.check(options.docs, "speed")
+        documents.check(options.docs.with_name("results.md"), "speed")
     for name in () if options.tables else options.only or (QUICK if options.quick else NETWORKS):
         results[name] = measure(name, rounds, seconds, options.also)
         print("\n" + "\n".join(documents.speed_table(name, results[name])), flush=True)
@@ -135,7 +136,9 @@ def main() -> None:
         results = {name: results[name] for name in NETWORKS if name in results}
         tables = [line for name, measured in results.items() for line in documents.speed_table(name, measured)]
         chart = f"![images/s]({options.docs.stem}.png)"
-        documents.write_between(options.docs, "speed", [*documents.bars_table(results), chart, "", *tables])
+        bars = documents.bars_table(results)
+        documents.write_between(options.docs, "speed", [*bars, chart, "", *tables])
+        documents.write_between(options.docs.with_name("results.md"), "speed", bars)
         documents.draw(results, options.docs.with_suffix(".png"))
 
 

@@ -83,7 +83,8 @@ def compile_task(
         return jitted.lower(template, data, rows_of(0, 1, at_once), placed(1), key)
 
     def rows_of(first: int, count: int, at_once: int) -> PyTree:
-        hosted = [train.host(first + min(index, count - 1)) for index in range(at_once)]
+        hosted = [train.host(index) for index in range(first, first + count)]
+        hosted += hosted[-1:] * (at_once - count)  # rows of steps that are not taken
         return parallel.split(jax.tree.map(lambda *rows: np.stack(rows), *hosted), axis=1)
 
     data, rows = place(train.resident), parallel.split(train.host(0))

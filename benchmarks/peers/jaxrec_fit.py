@@ -26,6 +26,7 @@ ENDLESS = 10**9  # steps: the turns end the run
 def run(task: Task, arrays: dict[str, np.ndarray], batch_size: int, log_every: int, turns: Turns) -> None:
     """Trains a task for as long as there are turns, the way that `launch.py` does."""
     train = train_batches(arrays, batch_size=batch_size, transform=augment.unit_range)
+    log_every = -(-log_every // STEPS_PER_CALL) * STEPS_PER_CALL  # whole calls, as with the default of 50 steps
     program = compile_task(task, train, log_every=log_every)
     turns.facts["parameters"] = sum(leaf.size for leaf in jax.tree.leaves(program.template.params))
     speed = hooks.Speed()
@@ -45,5 +46,4 @@ def run(task: Task, arrays: dict[str, np.ndarray], batch_size: int, log_every: i
 def train(name: str, arrays: dict[str, np.ndarray], turns: Turns, channels_last: bool) -> None:
     del channels_last  # as they always are in flax
     network = NETWORKS[name]
-    log_every = -(-network.chunk // STEPS_PER_CALL) * STEPS_PER_CALL  # whole calls, as with the default of 50 steps
-    run(TASKS[family(name)](), arrays, network.batch, log_every, turns)
+    run(TASKS[family(name)](), arrays, network.batch, network.chunk, turns)
