@@ -1,14 +1,17 @@
-"""The one entry point: trains what a config asks for, or looks the machine over.
+"""The one entry point: trains what a config asks for, or looks at its data, its learning rate, or the machine.
 
     python launch.py --config=FILE [--config.KEY=VALUE ...] [options]
+    python launch.py show_data --config=FILE ...    a picture of training images, stored and augmented
+    python launch.py lr_find --config=FILE ...      a picture of the loss over a growing learning rate
     python launch.py doctor
 
 FILE is a Python file with get_config(), such as configs/digits_cnn.py, or the config.json of a run. Any argument of
 anything the config names can be set: --config.optimizer.learning_rate=3e-4. The same command on the same workdir goes
-on where the run stopped.
+on where the run stopped. show_data and lr_find leave runs alone: they write <command>.png.
 
 Options:
-    --workdir=FOLDER   the run's folder; runs/<name of the config> by default
+    --workdir=FOLDER   the run's folder; runs/<name of the config> by default, runs/<command>/<name> for a command
+    --seeds=N          N runs, under seeds from the config's on, in folders of their own; mean and deviation at the end
     --platform=NAME    cpu, gpu or tpu; the best there is by default
     --fresh            move an old run in the workdir aside first; nothing is deleted
     --smoke            2 steps through every phase (train, eval, save, restore), in a folder thrown away
@@ -17,12 +20,15 @@ Options:
 Exit codes: 0 done, 1 trouble found or an error of ours, 2 bad input, 76 training diverged, 130 interrupted.
 """
 
+import importlib
 import pathlib
 import sys
 import tempfile
 from typing import Any
 
 from jaxrec.errors import DivergedError, InputError
+
+COMMANDS = ("show_data", "lr_find")
 
 
 def main(argv: list[str]) -> int:
@@ -39,14 +45,17 @@ def main(argv: list[str]) -> int:
     options = flags.FlagValues()
     flags.DEFINE_string("workdir", None, "", flag_values=options)
     flags.DEFINE_enum("platform", None, ["cpu", "gpu", "tpu"], "", flag_values=options)
+    flags.DEFINE_integer("seeds", None, "", lower_bound=1, flag_values=options)
     for name in ("fresh", "smoke", "debug"):
         flags.DEFINE_bool(name, False, "", flag_values=options)
     try:
         config, name, left = from_flags(argv)
         words = options(["launch.py", *left])[1:]
-        if words:
-            raise InputError(f"{words[0]!r} is no command. There is `doctor`; everything else is a --flag.")
-        return launch(config, pathlib.Path(options.workdir or f"runs/{name}"), options)
+        if len(words) > 1 or not set(words) <= set(COMMANDS):
+            allowed = ", ".join(("doctor", *COMMANDS))
+            raise InputError(f"{' '.join(words)!r} is no command. There is one of {allowed}; the rest are --flags.")
+        folder = "/".join(("runs", *words, name))
+        return launch(config, pathlib.Path(options.workdir or folder), options, *words)
     except (InputError, DivergedError, flags.Error) as error:
         if "--debug" in argv:
             raise
@@ -66,13 +75,19 @@ def doctor() -> int:
     return 1 if troubles else 0
 
 
-def launch(config: dict, workdir: pathlib.Path, options: Any) -> int:
+def launch(config: dict, workdir: pathlib.Path, options: Any, command: str = "") -> int:
     """Starts JAX and runs the config; `--smoke` stops it halfway once, so that it resumes as well."""
+    from experiments.repeat import repeat
     from experiments.run import run
     from jaxrec import startup
 
     startup.select_platform(options.platform)
     print(*filter(None, (startup.device_line(), startup.use_compile_cache())), sep="\n", flush=True)
+    if command:
+        module = importlib.import_module(f"experiments.{command}")
+        return getattr(module, command)(config, workdir / f"{command}.png")
+    if options.seeds:
+        return repeat(config, workdir, seeds=options.seeds, fresh=options.fresh)
     if not options.smoke:
         return run(config, workdir, fresh=options.fresh)
     config = {**config, "train": {**config["train"], "log_every": 1, "eval_every": 1}}

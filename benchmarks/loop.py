@@ -22,7 +22,7 @@ from flax import linen as nn
 from peers import data
 from rich.console import Console
 
-from jaxrec import augment, hooks, losses
+from jaxrec import hooks, losses, preprocess
 from jaxrec.checkpoint import Checkpoints
 from jaxrec.data.pipeline import train_batches
 from jaxrec.models import CNN, MLP
@@ -45,7 +45,7 @@ def measure(
 ) -> list[tuple[float, float, float]]:
     """Images/s of fit, of fit with one step in a call, and of the bare step, for each round."""
     arrays = data.digits(shape)
-    transform = augment.standardise(*augment.moments(arrays["image"]))
+    transform = preprocess.standardise(*preprocess.moments(arrays["image"]))
     train = train_batches(arrays, batch_size=batch_size, transform=transform)
     task = from_loss(model, losses.softmax_cross_entropy, optax.adam(1e-3))
     program, one_by_one = (compile_task(task, train, steps_per_call=count) for count in (None, 1))

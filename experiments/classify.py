@@ -1,15 +1,21 @@
 """Recognition: one label for each image."""
 
 import math
+from typing import Literal
 
-from experiments.experiment import Data, Experiment, Loss, Model, Optimizer, Train
+import numpy as np
+
+from experiments.experiment import Augment, Data, Experiment, Loss, Mix, Model, Optimizer, Train
 from experiments.make import make, make_optimizer
-from jaxrec import augment, losses, models
+from jaxrec import augment as augmentations
+from jaxrec import losses, metrics, mix as mixes, models, preprocess, views
+from jaxrec.average import with_average
 from jaxrec.data import sources
 from jaxrec.data.pipeline import eval_batches, train_batches
+from jaxrec.errors import InputError
 from jaxrec.summary import layer_table
 from jaxrec.task import from_loss
-from jaxrec.types import NonNegative, Positive, Seed
+from jaxrec.types import Array, Batch, Count, NonNegative, Pattern, Positive, Rate, Seed, Weights
 
 
 def build(
@@ -20,8 +26,19 @@ def build(
     loss: Loss,
     optimizer: Optimizer,
     seed: Seed = 0,
+    augment: Augment = (),
+    mix: Mix | None = None,
     clip_norm: Positive | None = None,
+    l1: NonNegative = 0.0,
     l2: NonNegative = 0.0,
+    layer_decay: Positive | None = None,
+    freeze: Pattern | None = None,
+    class_weights: Literal["balanced"] | Weights | None = None,
+    accumulate: Count = 1,
+    ema: Rate = 0.0,
+    test_views: Literal["mirror", "mirror_and_shift"] | None = None,
+    monitor: Literal["accuracy", "loss", "f1_macro", "auc"] = "accuracy",
+    overfit: Count | None = None,
 ) -> Experiment:
     """A classifier trained on images standardised by the train split's own moments.
 
@@ -30,27 +47,79 @@ def build(
       data: the source of the images.
       model: the network; its `classes` is set to the data's.
       loss: what is minimised.
-      optimizer: of optax.
-      seed: of the initial parameters, the order of the examples, and dropout.
+      optimizer: of jaxrec or optax.
+      seed: of the initial parameters, the order of the examples, augmentation, and dropout.
+      augment: what training images go through, one after the other, each under a key of (seed, epoch, example).
+      mix: what pairs the images of a training batch after that.
       clip_norm: global norm that gradients are clipped to.
+      l1: strength of the L1 penalty on kernels.
       l2: strength of the L2 penalty on kernels.
+      layer_decay: each block of the network learns by this factor slower than the next (transformers).
+      freeze: the paths of parameters that stay as they are, such as "^Conv_0/".
+      class_weights: of the examples of each class in the training loss; balanced is N / (K * examples of the class).
+      accumulate: the parts in which a step takes its batch, one after the other, to save memory.
+      ema: how much of itself a moving average of the parameters keeps at a step, such as 0.999; 0 for none. It is
+        evaluated beside them and chooses the best checkpoint.
+      test_views: what an evaluation averages the logits over, besides the image itself.
+      monitor: the metric on validation that chooses the best checkpoint and, with train.patience, ends a run.
+      overfit: train and evaluate on this many images of the train split alone, to see whether a network can learn.
     """
     dataset = make(sources, data)()
+    if overfit:
+        ids = dataset.splits["train"][:overfit]
+        dataset = dataset._replace(splits={"train": ids, "validation": ids})
     arrays = {"image": dataset.image, "label": dataset.label}
-    mean, std = augment.moments(dataset.image[dataset.splits["train"]])
-    options = {"batch_size": train.batch_size, "transform": augment.standardise(mean, std)}
-    splits = {split: eval_batches(arrays, ids=ids, **options) for split, ids in dataset.splits.items()}
-    shuffled = train_batches(arrays, ids=dataset.splits["train"], seed=seed, **options)
+    ids = dataset.splits["train"]
+    mean, std = preprocess.moments(dataset.image[ids])
+    standardise = preprocess.standardise(mean, std)
+    functions = [make(augmentations, spec) for spec in augment]
+    mixed = make(mixes, mix) if mix else None
+    randomise = preprocess.augmented(functions, mixed, seed=seed) if functions or mixed else preprocess.unit_range
+    shuffled = train_batches(
+        arrays, ids=ids, seed=seed, batch_size=train.batch_size, transform=preprocess.chain(randomise, standardise)
+    )
+    splits = {
+        split: eval_batches(arrays, ids=ids, batch_size=train.batch_size, transform=standardise)
+        for split, ids in dataset.splits.items()
+    }
     steps = train.steps or math.ceil(train.epochs * shuffled.examples / train.batch_size)
-    network = make(models, model)(classes=len(dataset.classes))
-    task = from_loss(network, make(losses, loss), make_optimizer(optimizer, steps=steps, clip_norm=clip_norm, l2=l2))
+    network, error = make(models, model)(classes=len(dataset.classes)), make(losses, loss)
+    task = from_loss(
+        network,
+        error,
+        make_optimizer(
+            optimizer, steps=steps, clip_norm=clip_norm, l1=l1, l2=l2, layer_decay=layer_decay, freeze=freeze
+        ),
+        train_loss=_weighted(error, class_weights, dataset.label[ids], len(dataset.classes)),
+        statistics=metrics.predictions,
+        views=getattr(views, test_views) if test_views else None,
+        accumulate=accumulate,
+    )
     return Experiment(
-        task=task,
+        task=with_average(task, ema) if ema else task,
         steps=steps,
         train=shuffled,
         splits=splits,
-        monitor="validation/accuracy",
-        mode="max",
+        monitor=f"validation/{'ema_' if ema else ''}{monitor}",
+        mode="min" if monitor == "loss" else "max",
         table=lambda: layer_table(network, dataset.image[:1].astype("float32")),
         notes={"classes": dataset.classes, "mean": mean.tolist(), "std": std.tolist()},
     )
+
+
+def _weighted(loss: Loss, weights: str | Weights | None, label: np.ndarray, classes: int) -> Loss:
+    """The loss with each example's value times the weight of its class."""
+    if weights is None:
+        return loss
+    if weights == "balanced":
+        counts = np.bincount(label, minlength=classes)
+        weights = len(label) / (classes * np.maximum(counts, 1))
+    elif len(weights) != classes:
+        raise InputError(f"config.class_weights has {len(weights)} numbers for {classes} classes. Give one for each.")
+    table = np.asarray(weights, np.float32)
+
+    def weighted(outputs: Array, batch: Batch) -> dict[str, Array]:
+        values = loss(outputs, batch)
+        return {**values, "loss": values["loss"] * table[batch["label"]]}
+
+    return weighted

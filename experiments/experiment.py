@@ -1,18 +1,23 @@
 """What every experiment is asked and what it answers."""
 
-from collections.abc import Callable, Mapping
+import importlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+from experiments.config import Reads
 from jaxrec.data.pipeline import Batches
+from jaxrec.sharding import Parallel, data_parallel
 from jaxrec.task import Task
-from jaxrec.types import Count, Positive
+from jaxrec.types import Count, Pattern, Positive
 
 # The sections of a config that name something, {"name": ..., **its arguments}, and where it is found. What each takes
 # is read from its signature; see SPECS in `experiments/check.py`.
 Data = Mapping  # jaxrec.data.sources
 Model = Mapping  # jaxrec.models; the experiment gives `classes`
 Loss = Mapping  # jaxrec.losses; the outputs and the batch come at each step
-Optimizer = Mapping  # optax: whatever has a learning rate
+Optimizer = Mapping  # jaxrec.optimizers and optax: whatever has a learning rate
+Augment = Sequence[Mapping]  # jaxrec.augment, in order; images and keys come at each step
+Mix = Mapping  # jaxrec.mix; likewise
 
 
 class Train(NamedTuple):
@@ -25,6 +30,9 @@ class Train(NamedTuple):
     eval_every: Count | None = None  # steps, rounded up to a multiple of log_every; an epoch by default
     save_every: Count | None = None  # steps, rounded up likewise; as eval_every by default
     keep: Count = 1  # how many of the newest checkpoints, besides the best
+    patience: Count | None = None  # evaluations without improvement after which the run ends early
+    init_from: str | None = None  # the folder of a run whose parameters this one starts from
+    anew: Pattern | None = None  # the paths of parameters that start anew all the same, such as "params/Dense_0"
     steps_per_call: Count | None = None  # that the devices take before they ask the host again; see compile_task
     rule: Literal["replicate", "fsdp"] = "replicate"
     parallel: Literal["jit", "pmap"] = "jit"
@@ -41,3 +49,19 @@ class Experiment(NamedTuple):
     mode: Literal["max", "min"]
     table: Callable[[], str]  # the model's layers with shapes and parameter counts
     notes: Mapping[str, Any]  # what the run should remember: class names, moments of the data, ...
+
+
+def prepare(config: Mapping[str, Any]) -> tuple[Experiment, Train, Parallel]:
+    """Builds the experiment of a checked config, and what it runs on.
+
+    Raises:
+      InputError: the config does not fit the data or the devices, or holds a key that nothing reads.
+    """
+    reads = Reads(config)
+    train = Train(**reads["train"])
+    parallel = data_parallel(rule=train.rule, parallel=train.parallel)
+    parallel.check_batch(train.batch_size)  # before the data are read
+    module = importlib.import_module(f"experiments.{reads['experiment']}")
+    experiment = module.build(train=train, **{key: reads[key] for key in reads if key not in ("train", "experiment")})
+    reads.check_all_read()
+    return experiment, train, parallel

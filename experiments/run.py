@@ -1,19 +1,19 @@
 """Carries an experiment out in a folder: train, choose on validation, test once, report."""
 
-import importlib
+import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.config import Reads
-from experiments.experiment import Train
-from jaxrec import hooks, report, startup
+from experiments.experiment import prepare
+from jaxrec import hooks, records, report, startup
 from jaxrec.checkpoint import Checkpoints
-from jaxrec.program import compile_task
+from jaxrec.errors import InputError
+from jaxrec.program import Program, compile_task
 from jaxrec.progress import ProgressLine
 from jaxrec.records import Records
-from jaxrec.sharding import data_parallel
 from jaxrec.train import fit
+from jaxrec.transfer import transfer
 from jaxrec.workdir import owned, write_environment
 
 # What a run is, its config says; these say where and how, and may change when it goes on.
@@ -47,23 +47,19 @@ def run(
       InputError: the config does not fit the data, the devices or the folder.
       DivergedError: a train metric is not finite.
     """
-    reads = Reads(config)
-    train = Train(**reads["train"])
-    parallel = data_parallel(rule=train.rule, parallel=train.parallel)
-    parallel.check_batch(train.batch_size)  # before the data are read
-    build = importlib.import_module(f"experiments.{reads['experiment']}").build
-    experiment = build(train=train, **{key: reads[key] for key in reads if key not in ("train", "experiment")})
-    reads.check_all_read()
+    experiment, train, parallel = prepare(config)
     table = experiment.table()  # before the folder is touched: this is where a model that fits no image says so
     validation = {name: batches for name, batches in experiment.splits.items() if name == "validation"}
     monitor = experiment.monitor if validation else None
+    if train.patience and not validation:
+        raise InputError("train.patience needs a validation split: set data.validation, such as 0.1.")
     epoch = experiment.train.per_pass
     with (
         owned(workdir, config, free=FREE, fresh=fresh),
         Checkpoints(workdir / "checkpoints", keep=train.keep, monitor=monitor, mode=experiment.mode) as checkpoints,
     ):
         start = checkpoints.latest() or 0
-        if start >= experiment.steps and (workdir / "result.json").exists():
+        if start and (workdir / "result.json").exists():
             return report.show(workdir, "This run is finished; --fresh starts it anew.")
         write_environment(workdir, startup.device_line())
         print(table if not start else f"Resuming {workdir} at step {start} of {experiment.steps}.")
@@ -75,13 +71,18 @@ def run(
             steps_per_call=train.steps_per_call,
             parallel=parallel,
         )
+        if train.init_from and not start:
+            program = _start_from(program, pathlib.Path(train.init_from), train.anew)
         before = checkpoints.metrics(start) if start else {}
         speed = hooks.Speed(before.get("speed/examples", 0), before.get("speed/seconds", 0.0))
         with Records(workdir, start) as record, ProgressLine(experiment.steps, start) as progress:
-            steps = until or experiment.steps
+            history = records.read(workdir / "metrics.jsonl")
+            stopping = hooks.EarlyStopping(
+                experiment.monitor, mode=experiment.mode, patience=train.patience or experiment.steps, history=history
+            )
             state = fit(
                 program,
-                steps=steps,
+                steps=start if stopping.exhausted else until or experiment.steps,
                 checkpoints=checkpoints,
                 hooks=[
                     speed,
@@ -89,14 +90,32 @@ def run(
                     record,
                     progress,
                     hooks.stop_if_diverged,
+                    stopping,
                     hooks.every(train.save_every or train.eval_every or epoch, hooks.save(checkpoints, speed)),
                 ],
             )
         if not finish:
             return 0
         best = checkpoints.best() if monitor else None
-        chosen = state if best in (None, steps) else checkpoints.restore(program.template, best)
+        last = int(state.step)
+        chosen = state if best in (None, last) else checkpoints.restore(program.template, best)
         metrics = {split: program.evaluate(chosen, batches) for split, batches in experiment.splits.items()}
         print(startup.cache_line())
-        report.write(workdir, step=best or steps, metrics=metrics, speed=speed, notes=experiment.notes)
+        report.write(workdir, step=best or last, metrics=metrics, speed=speed, notes=experiment.notes)
         return report.show(workdir)
+
+
+def _start_from(program: Program, folder: pathlib.Path, anew: str | None) -> Program:
+    """The program with a first state that holds what the run in `folder` has learned, and says so."""
+    if not (folder / "checkpoints").is_dir():
+        raise InputError(f"config.train.init_from = '{folder}': no run with checkpoints is there. Name a run's folder.")
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        file = folder / "result.json"
+        step = json.loads(file.read_text())["step"] if file.exists() else checkpoints.latest()
+        if step is None:
+            raise InputError(f"config.train.init_from = '{folder}': that run has saved no checkpoint yet.")
+        stored = checkpoints.read(step)
+    learned = {"params": stored["params"], "extra": {k: v for k, v in stored["extra"].items() if k != "ema"}}
+    state, text = transfer(program.init(), learned, anew=anew)
+    print(f"Starting from {folder}, step {step}: {text}")
+    return program._replace(init=lambda: state)

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
@@ -97,6 +98,18 @@ class Checkpoints:
             f"The checkpoint of step {step} in {self._manager.directory} does not fit this model: {path} is "
             f"{stored.get(path, 'missing')}, wanted is {wanted.get(path, 'nothing')}. Use the config it was trained "
             "with, or another workdir."
+        )
+
+    def read(self, step: int) -> PyTree:
+        """Reads a step as it was stored, as nested dictionaries of arrays on the first device.
+
+        Raises:
+          InputError: the checkpoint is damaged.
+        """
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        stored = self._manager.item_metadata(step).tree
+        return self.restore(
+            jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), stored), step
         )
 
     def metrics(self, step: int) -> dict[str, float]:

@@ -1,6 +1,8 @@
 """Periodic work: what is done at a moment of a run besides stepping. A hook is a function of a Moment."""
 
 import math
+from collections.abc import Iterable, Mapping
+from typing import Literal
 
 from jaxrec.checkpoint import Checkpoints
 from jaxrec.data.pipeline import Batches
@@ -11,9 +13,9 @@ from jaxrec.train import Hook, Moment
 def every(steps: int, hook: Hook) -> Hook:
     """Calls `hook` at the first moment at or after each multiple of `steps`, and at the last moment of the run."""
 
-    def fire(moment: Moment) -> None:
-        if moment.step // steps > moment.previous // steps or moment.step == moment.steps:
-            hook(moment)
+    def fire(moment: Moment) -> bool | None:
+        due = moment.step // steps > moment.previous // steps or moment.step == moment.steps
+        return hook(moment) if due else None
 
     return fire
 
@@ -36,6 +38,51 @@ def stop_if_diverged(moment: Moment) -> None:
                 f"{name} is {value}: training diverged in steps {moment.previous} to {moment.step}. The checkpoints "
                 "before are kept. Lower the learning rate, or clip gradients."
             )
+
+
+class EarlyStopping:
+    """A hook that ends a run once the monitored metric has not improved for `patience` evaluations in a row.
+
+    Its count is no state of its own: it follows from what was recorded, so a resumed run stops where the unbroken one
+    does (Prechelt, 1998).
+
+    Args:
+      monitor: the metric, such as "validation/accuracy".
+      mode: whether a larger or a smaller value is better. NaN is no improvement.
+      patience: evaluations.
+      history: the scalars of the moments before, oldest first, of a run that goes on.
+    """
+
+    def __init__(
+        self,
+        monitor: str,
+        *,
+        mode: Literal["max", "min"],
+        patience: int,
+        history: Iterable[Mapping[str, float | None]] = (),
+    ):
+        self._monitor, self._sign, self._patience = monitor, 1 if mode == "max" else -1, patience
+        self._best, self._waited = -math.inf, 0
+        for scalars in history:
+            self._see(scalars)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether it is time to stop."""
+        return self._waited >= self._patience
+
+    def __call__(self, moment: Moment) -> bool:
+        """Looks at one moment; moments without an evaluation do not count."""
+        self._see(moment.scalars)
+        return self.exhausted
+
+    def _see(self, scalars: Mapping[str, float | None]) -> None:
+        if self._monitor not in scalars:
+            return
+        value = scalars[self._monitor]
+        score = -math.inf if value is None or math.isnan(value) else self._sign * value
+        self._waited = 0 if score > self._best else self._waited + 1
+        self._best = max(self._best, score)
 
 
 class Speed:

@@ -4,7 +4,7 @@ A Task is to training what optax's GradientTransformation is to optimisation. Th
 calls these three functions; the task owns the step: models, losses, gradients and optimizers live in here alone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import flax
@@ -14,6 +14,7 @@ import optax
 from flax import linen as nn
 
 from jaxrec import metrics
+from jaxrec.errors import InputError
 from jaxrec.metrics import Metrics
 from jaxrec.sharding import mean_over_devices
 from jaxrec.types import Array, Batch, Key, Loss, PyTree
@@ -49,11 +50,27 @@ def minimize(
       (new params, new opt_state, aux at the old params).
     """
     grads, aux = jax.grad(objective, has_aux=True)(params)
+    return *descend(grads, tx, params, opt_state), aux
+
+
+def descend(
+    grads: PyTree, tx: optax.GradientTransformation, params: PyTree, opt_state: PyTree
+) -> tuple[PyTree, PyTree]:
+    """Takes one optimizer step along a gradient, averaged over the devices: (new params, new opt_state)."""
     updates, opt_state = tx.update(mean_over_devices(grads), opt_state, params)
-    return optax.apply_updates(params, updates), opt_state, aux
+    return optax.apply_updates(params, updates), opt_state
 
 
-def from_loss(model: nn.Module, loss: Loss, tx: optax.GradientTransformation) -> Task:
+def from_loss(
+    model: nn.Module,
+    loss: Loss,
+    tx: optax.GradientTransformation,
+    *,
+    train_loss: Loss | None = None,
+    statistics: Callable[[Any, Batch], Metrics] | None = None,
+    views: Callable[[Array], Sequence[Array]] | None = None,
+    accumulate: int = 1,
+) -> Task:
     """The task of minimising one loss over a model's outputs: a recogniser, an autoencoder, ...
 
     Args:
@@ -62,10 +79,17 @@ def from_loss(model: nn.Module, loss: Loss, tx: optax.GradientTransformation) ->
       loss: called as `loss(outputs, batch)`, gives per-example values [B]; "loss" is what is minimised, all of them
         are metrics.
       tx: the optimizer.
+      train_loss: minimised instead, where training weighs the examples otherwise than evaluation.
+      statistics: more metrics of an evaluation, of its outputs and batch.
+      views: what an evaluation shows of each image [B, H, W, C], such as the image and its mirror image; the outputs
+        are averaged over them.
+      accumulate: the batch is taken in so many parts, one after the other, and their gradients are added up before
+        the one optimizer step: the same step in less memory, but that batch normalisation sees a part at a time.
 
     Rows whose mask is False count in no loss and no metric. In training they must hold finite values all the same: a
     NaN reaches the gradient through 0 * NaN, and batch normalisation sees every row. `train_batches` never pads.
     """
+    train_loss = train_loss or loss
 
     def init(key: Key, batch: Batch) -> State:
         variables = model.init(key, batch["image"], train=False)
@@ -74,24 +98,55 @@ def from_loss(model: nn.Module, loss: Loss, tx: optax.GradientTransformation) ->
         return State(jnp.zeros((), jnp.int32), params, tx.init(params), extra)
 
     def train_step(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
-        def objective(params: PyTree) -> tuple[Array, tuple[PyTree, Metrics]]:
-            outputs, extra = model.apply(
-                {"params": params, **state.extra},
-                batch["image"],
-                train=True,
-                rngs={"dropout": key},
-                mutable=list(state.extra),
-            )
-            statistics = metrics.means(loss(outputs, batch), batch["mask"])
-            total, count = statistics["loss"]
-            return total / count, (extra, statistics)
+        count = jnp.sum(batch["mask"], dtype=jnp.float32)
 
-        params, opt_state, (extra, statistics) = minimize(objective, tx, state.params, state.opt_state)
-        return State(state.step + 1, params, opt_state, extra), statistics
+        def objective(params: PyTree, extra: PyTree, part: Batch, key: Key) -> tuple[Array, tuple[PyTree, Metrics]]:
+            outputs, extra = model.apply(
+                {"params": params, **extra}, part["image"], train=True, rngs={"dropout": key}, mutable=list(extra)
+            )
+            means = metrics.means(train_loss(outputs, part), part["mask"])
+            return means["loss"].total / count, (extra, means)
+
+        gradient = _accumulated(jax.grad(objective, has_aux=True), accumulate)
+        grads, (extra, means) = gradient(state.params, state.extra, batch, key)
+        params, opt_state = descend(grads, tx, state.params, state.opt_state)
+        return State(state.step + 1, params, opt_state, extra), means
 
     def eval_step(state: State, batch: Batch, key: Key) -> Metrics:
         del key  # nothing is drawn in evaluation
-        outputs = model.apply({"params": state.params, **state.extra}, batch["image"], train=False)
-        return metrics.means(loss(outputs, batch), batch["mask"])
+        variables = {"params": state.params, **state.extra}
+        seen = views(batch["image"]) if views else [batch["image"]]
+        outputs = [model.apply(variables, image, train=False) for image in seen]
+        outputs = jax.tree.map(lambda *each: sum(each) / len(each), *outputs)
+        means = metrics.means(loss(outputs, batch), batch["mask"])
+        return {**means, **statistics(outputs, batch)} if statistics else means
 
     return Task(init, train_step, eval_step)
+
+
+def _accumulated(gradient: Callable, parts: int) -> Callable:
+    """Makes (params, extra, batch, key) -> (grads, (extra, means)) one that takes the batch in parts.
+
+    Gradients and means of the parts add up. `extra` goes through them in turn, each part draws from a key of its own.
+    """
+    if parts == 1:
+        return gradient
+
+    def cut(rows: Array) -> Array:
+        if len(rows) % parts:
+            raise InputError(f"accumulate = {parts} does not divide a batch of {len(rows)} examples (on each device).")
+        # Neighbours go to different parts, so that each part is spread over the devices as the batch is.
+        return rows.reshape(-1, parts, *rows.shape[1:]).swapaxes(0, 1)
+
+    def accumulated(params: PyTree, extra: PyTree, batch: Batch, key: Key) -> tuple[PyTree, tuple[PyTree, Metrics]]:
+        def take(carry: tuple[PyTree, PyTree], part: tuple[Batch, Key]) -> tuple[tuple[PyTree, PyTree], Metrics]:
+            total, extra = carry
+            grads, (extra, means) = gradient(params, extra, *part)
+            return (jax.tree.map(jnp.add, total, grads), extra), means
+
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        inputs = (jax.tree.map(cut, batch), jax.random.split(key, parts))
+        (grads, extra), means = jax.lax.scan(take, (zeros, extra), inputs)
+        return grads, (extra, jax.tree.map(lambda values: values.sum(0), means))
+
+    return accumulated

@@ -31,7 +31,7 @@ class Moment(NamedTuple):
     scalars: dict[str, float]  # "train/loss", ...: means since the moment before; hooks add what they find
 
 
-Hook = Callable[[Moment], None]
+Hook = Callable[[Moment], bool | None]  # True ends the run after this moment
 
 
 def fit(
@@ -41,7 +41,7 @@ def fit(
     hooks: Sequence[Hook] = (),
     checkpoints: Checkpoints | None = None,
 ) -> State:
-    """Runs a program up to `steps` steps and returns the last state.
+    """Runs a program up to `steps` steps, or until a hook asks to stop, and returns the last state.
 
     Goes on from the newest checkpoint where there is one. The host waits for the devices once every `log_every`
     steps; between, nothing moves from or to them but the batch.
@@ -74,6 +74,6 @@ def fit(
                 evaluate=functools.partial(program.evaluate, state),
                 scalars={f"train/{name}": value for name, value in means.items()},
             )
-            for hook in hooks:
-                hook(moment)
+            if any([hook(moment) for hook in hooks]):  # a list: each is called
+                break
     return state

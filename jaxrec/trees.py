@@ -1,18 +1,23 @@
-"""What a tree of arrays holds, in words."""
+"""Trees of arrays by the paths of their leaves."""
+
+from typing import Any
 
 import jax
 
 from jaxrec.types import PyTree
 
 
-def leaf_types(tree: PyTree) -> dict[str, str]:
-    """Path -> type and shape of each leaf, {"Dense_0/kernel": "float32[784, 10]"}.
+def paths(tree: PyTree) -> dict[str, Any]:
+    """Path -> leaf, in the order of `jax.tree.leaves`: {"Dense_0/kernel": ...}.
 
     Attributes, keys and indices are spelled alike: a NamedTuple and the dictionary that it was stored as are equal.
     """
     return {
-        "/".join(str(getattr(key, "name", getattr(key, "key", getattr(key, "idx", key)))) for key in path): (
-            f"{leaf.dtype}{list(leaf.shape)}"
-        )
+        "/".join(str(getattr(key, "name", getattr(key, "key", getattr(key, "idx", key)))) for key in path): leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
+
+
+def leaf_types(tree: PyTree) -> dict[str, str]:
+    """Path -> type and shape of each leaf, {"Dense_0/kernel": "float32[784, 10]"}."""
+    return {path: f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in paths(tree).items()}

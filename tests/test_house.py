@@ -16,7 +16,7 @@ ANYONE_MAY = {"jaxrec.errors", "jaxrec.types"}
 ARROWS = {
     # leaves: none imports another
     "jaxrec": set(),
-    "jaxrec.augment": set(),
+    "jaxrec.preprocess": set(),
     "jaxrec.data": set(),
     "jaxrec.data.pipeline": set(),
     "jaxrec.errors": set(),

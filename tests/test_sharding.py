@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from jaxrec import losses, sharding
-from jaxrec.augment import unit_range
+from jaxrec.preprocess import unit_range
 from jaxrec.data import sources
 from jaxrec.data.pipeline import train_batches
 from jaxrec.errors import InputError

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from jaxrec import augment, hooks
+from jaxrec import hooks, preprocess
 from jaxrec.checkpoint import Checkpoints
 from jaxrec.data.pipeline import train_batches
 from jaxrec.program import compile_task
@@ -25,7 +25,7 @@ ENDLESS = 10**9  # steps: the turns end the run
 
 def run(task: Task, arrays: dict[str, np.ndarray], batch_size: int, log_every: int, turns: Turns) -> None:
     """Trains a task for as long as there are turns, the way that `launch.py` does."""
-    train = train_batches(arrays, batch_size=batch_size, transform=augment.unit_range)
+    train = train_batches(arrays, batch_size=batch_size, transform=preprocess.unit_range)
     log_every = -(-log_every // STEPS_PER_CALL) * STEPS_PER_CALL  # whole calls, as with the default of 50 steps
     program = compile_task(task, train, log_every=log_every)
     turns.facts["parameters"] = sum(leaf.size for leaf in jax.tree.leaves(program.template.params))

@@ -67,7 +67,7 @@ def train_batches(
       batch_size: B, over all devices.
       seed: of the order.
       ids: which of the N examples; all by default.
-      transform: batch -> batch, run inside the compiled step.
+      transform: batch -> batch, run inside the compiled step. It finds each example's "id" and "epoch", [B].
 
     Raises:
       InputError: the arrays do not fit each other, or hold nothing.
@@ -80,14 +80,15 @@ def train_batches(
 
     def host(step: int) -> PyTree:
         start = step * batch_size
-        rows = np.empty(batch_size, np.int32)
+        rows, epochs = np.empty(batch_size, np.int32), np.empty(batch_size, np.int32)
         filled = 0
         while filled < batch_size:
             epoch, offset = divmod(start + filled, len(ids))
             part = epoch_order(epoch)[offset : offset + batch_size - filled]
             rows[filled : filled + len(part)] = part
+            epochs[filled : filled + len(part)] = epoch
             filled += len(part)
-        return {"id": rows}
+        return {"id": rows, "epoch": epochs}
 
     return Batches(arrays, host, _gather(transform), batch_size, len(ids), math.ceil(len(ids) / batch_size))
 
@@ -101,7 +102,7 @@ def eval_batches(
 ) -> Batches:
     """One pass over every example in order, the last batch filled up with rows whose mask is False.
 
-    Arguments and errors as in `train_batches`.
+    Arguments and errors as in `train_batches`; there is no "epoch".
     """
     ids = _check(arrays, ids)
 

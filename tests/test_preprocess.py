@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxrec import augment
+from jaxrec import preprocess
 
 
 def random_images(dtype: str, examples: int = 5) -> np.ndarray:
@@ -16,7 +16,7 @@ def random_images(dtype: str, examples: int = 5) -> np.ndarray:
 
 def test_unit_range_of_bytes():
     image = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
-    batch = jax.jit(augment.unit_range)({"image": image, "label": np.zeros(1)})
+    batch = jax.jit(preprocess.unit_range)({"image": image, "label": np.zeros(1)})
     assert batch["image"].dtype == np.float32
     np.testing.assert_allclose(batch["image"], image / 255, rtol=1e-6)
     assert (batch["image"].min(), batch["image"].max()) == (0, 1)
@@ -25,14 +25,14 @@ def test_unit_range_of_bytes():
 
 def test_unit_range_leaves_floats_alone():
     image = np.array([[[[-3.0, 0.5, 700.0]]]], np.float32)
-    np.testing.assert_array_equal(augment.unit_range({"image": image})["image"], image)
+    np.testing.assert_array_equal(preprocess.unit_range({"image": image})["image"], image)
 
 
 @pytest.mark.parametrize("examples", [5, 2500])  # 2500 are summed in parts
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 def test_moments(dtype, examples):
     image = random_images(dtype, examples)
-    mean, std = augment.moments(image)
+    mean, std = preprocess.moments(image)
     assert (mean.dtype, std.dtype, mean.shape, std.shape) == (np.float32, np.float32, (2,), (2,))
     pixels = image.astype(np.float64) / (255 if dtype == "uint8" else 1)
     np.testing.assert_allclose(mean, pixels.mean((0, 1, 2)), rtol=1e-6)
@@ -42,13 +42,13 @@ def test_moments(dtype, examples):
 def test_moments_of_floats_far_from_zero():
     """A deviation small beside the mean is lost where the squares are summed in float32."""
     image = np.random.default_rng(0).normal(100, 1, (500, 8, 8, 1)).astype(np.float32)
-    mean, std = augment.moments(image)
+    mean, std = preprocess.moments(image)
     np.testing.assert_allclose(mean, image.mean(dtype=np.float64), rtol=1e-6)
     np.testing.assert_allclose(std, image.std(dtype=np.float64), rtol=1e-5)
 
 
 def test_moments_of_a_constant_channel():
-    mean, std = augment.moments(np.full((3, 2, 2, 1), 51, np.uint8))
+    mean, std = preprocess.moments(np.full((3, 2, 2, 1), 51, np.uint8))
     np.testing.assert_allclose(mean, 0.2, rtol=1e-6)
     np.testing.assert_array_equal(std, 1)
 
@@ -56,8 +56,8 @@ def test_moments_of_a_constant_channel():
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 def test_standardise(dtype):
     image = random_images(dtype)
-    mean, std = augment.moments(image)
-    result = jax.jit(augment.standardise(mean, std))({"image": image, "label": np.zeros(5)})
+    mean, std = preprocess.moments(image)
+    result = jax.jit(preprocess.standardise(mean, std))({"image": image, "label": np.zeros(5)})
     pixels = image.astype(np.float64) / (255 if dtype == "uint8" else 1)
     expected = (pixels - pixels.mean((0, 1, 2))) / pixels.std((0, 1, 2))
     assert result["image"].dtype == np.float32

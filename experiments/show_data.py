@@ -1,0 +1,49 @@
+"""Shows what a config trains on, before anything is trained."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.experiment import Experiment, prepare
+from jaxrec.gallery import contact_sheet
+
+EXAMPLES = 8  # of the first training batch
+EPOCHS = 5
+
+
+def show_data(config: Mapping[str, Any], picture: pathlib.Path) -> int:
+    """Draws the first images of training as they are stored, and below them as the first epochs show them.
+
+    Args:
+      config: checked and complete.
+      picture: the PNG to write; nothing else is written.
+
+    Returns:
+      The exit code.
+
+    Raises:
+      InputError: the config does not fit the data or the devices.
+    """
+    experiment, _, _ = prepare(config)
+    ids = experiment.train.host(0)["id"][:EXAMPLES]
+    names, resident = experiment.notes["classes"], experiment.train.resident
+    stored = resident["image"][ids]
+    if stored.dtype == np.uint8:
+        stored = stored / np.float32(255)
+    titles = [names[label] for label in resident["label"][ids]]
+    sheet = {"stored": stored, **{f"epoch {epoch}": _seen(experiment, ids, epoch) for epoch in range(EPOCHS)}}
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    contact_sheet(picture, sheet, titles)
+    print(f"{len(ids)} training images, stored and as the first {EPOCHS} epochs show them: {picture}")
+    return 0
+
+
+def _seen(experiment: Experiment, ids: np.ndarray, epoch: int) -> np.ndarray:
+    """What the model is shown of some examples in an epoch, [B, H, W, C] back in [0, 1]."""
+    rows = {"id": ids, "epoch": np.full(len(ids), epoch, np.int32)}
+    mean, std = (np.float32(experiment.notes[name]) for name in ("mean", "std"))
+    image = jax.jit(experiment.train.fetch)(experiment.train.resident, rows)["image"]
+    return np.asarray(image) * std + mean

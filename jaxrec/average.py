@@ -1,0 +1,49 @@
+"""Moving averages of what a task learns."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxrec.metrics import Metrics
+from jaxrec.task import State, Task
+from jaxrec.types import Batch, Key, PyTree
+
+
+def with_average(task: Task, decay: float) -> Task:
+    """The same task with an exponential moving average of its parameters and batch statistics beside it.
+
+    After step t the average is a * average + (1 - a) * value with a = min(decay, t / (t + 9)): the mean of all states
+    at first, so that the initial ones are soon forgotten (Polyak and Juditsky, 1992; warm-up as in TensorFlow's
+    ExponentialMovingAverage). An evaluation gives each metric twice, of the state and, named "ema_...", of the average.
+
+    Args:
+      task: what is learned; its training is left as it is.
+      decay: the share of the average that a step keeps, such as 0.999.
+    """
+
+    def init(key: Key, batch: Batch) -> State:
+        state = task.init(key, batch)
+        return state.replace(extra={**state.extra, "ema": _learned(state)})
+
+    def train_step(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
+        new, metrics = task.train_step(_without(state), batch, key)
+        steps = state.step.astype(jnp.float32)  # before this one: t - 1
+        keep = jnp.minimum(decay, steps / (steps + 10))
+        average = jax.tree.map(lambda old, value: keep * old + (1 - keep) * value, state.extra["ema"], _learned(new))
+        return new.replace(extra={**new.extra, "ema": average}), metrics
+
+    def eval_step(state: State, batch: Batch, key: Key) -> Metrics:
+        average = state.replace(params=state.extra["ema"]["params"], extra=state.extra["ema"]["extra"])
+        of_average = {f"ema_{name}": metric for name, metric in task.eval_step(average, batch, key).items()}
+        return {**task.eval_step(_without(state), batch, key), **of_average}
+
+    return Task(init, train_step, eval_step)
+
+
+def _without(state: State) -> State:
+    """The state as the task knows it."""
+    return state.replace(extra={name: tree for name, tree in state.extra.items() if name != "ema"})
+
+
+def _learned(state: State) -> PyTree:
+    """What is averaged."""
+    return {"params": state.params, "extra": _without(state).extra}

@@ -1,0 +1,98 @@
+"""What happens to a batch between the resident arrays and the model: pure functions inside the compiled step."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrec.types import Array, Batch, Key
+
+# Augmentation draws from a stream of its own: a number that no step has, where steps fold theirs into the same seed.
+STREAM = 2**32 - 1
+
+
+def chain(*transforms: Callable[[Batch], Batch]) -> Callable[[Batch], Batch]:
+    """Returns the batch -> batch that applies the transforms in order."""
+
+    def apply(batch: Batch) -> Batch:
+        for transform in transforms:
+            batch = transform(batch)
+        return batch
+
+    return apply
+
+
+def augmented(
+    functions: Sequence[Callable[[Array, Key], Array]],
+    mix: Callable[[Batch, Key], Batch] | None = None,
+    *,
+    seed: int,
+) -> Callable[[Batch], Batch]:
+    """Returns batch -> batch with every image changed at random, by keys that follow from (seed, epoch, example).
+
+    So an image looks the same in an epoch whatever the batch size, the number of devices, or where a run went on.
+
+    Args:
+      functions: of `jaxrec.augment`, image [H, W, C] in [0, 1], key -> image, applied in order.
+      mix: of `jaxrec.mix`, (batch, keys [B]) -> batch, applied last; it pairs the images of a batch.
+      seed: of the keys.
+    """
+
+    def one(image: Array, key: Key) -> Array:
+        for index, function in enumerate(functions):
+            image = function(image, jax.random.fold_in(key, index))
+        return image
+
+    def apply(batch: Batch) -> Batch:
+        batch = unit_range(batch)
+        root = jax.random.fold_in(jax.random.key(seed), STREAM)
+        per_example = jax.vmap(lambda epoch, example: jax.random.fold_in(jax.random.fold_in(root, epoch), example))
+        keys = per_example(batch["epoch"], batch["id"])  # [B]
+        if functions:
+            batch = {**batch, "image": jax.vmap(one)(batch["image"], keys)}
+        return mix(batch, jax.vmap(jax.random.fold_in, (0, None))(keys, len(functions))) if mix else batch
+
+    return apply
+
+
+def unit_range(batch: Batch) -> Batch:
+    """Scales uint8 images [B, H, W, C] from [0, 255] to float32 in [0, 1]; float images pass unchanged."""
+    image = batch["image"]
+    if image.dtype == jnp.uint8:
+        image = image.astype(jnp.float32) / 255
+    return {**batch, "image": image}
+
+
+def standardise(mean: np.ndarray, std: np.ndarray) -> Callable[[Batch], Batch]:
+    """Returns batch -> batch with unit-range images brought to zero mean and unit deviation.
+
+    Args:
+      mean: per channel [C], of images in [0, 1].
+      std: per channel [C].
+    """
+
+    mean, std = (np.reshape(value, (1, 1, 1, -1)) for value in (mean, std))
+
+    def apply(batch: Batch) -> Batch:
+        image = (unit_range(batch)["image"] - mean) / std
+        return {**batch, "image": image}
+
+    return apply
+
+
+def moments(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation per channel, float32 [C], of images [N, H, W, C] brought to [0, 1].
+
+    A channel without variation gets deviation 1, so that `standardise` leaves it finite.
+    """
+    scale = 255.0 if image.dtype == np.uint8 else 1.0
+    total, squares = np.zeros(image.shape[-1]), np.zeros(image.shape[-1])
+    for part in np.array_split(image, max(1, len(image) // 1024)):  # float64 copies of the whole set would be large
+        pixels = part.reshape(-1, image.shape[-1]).astype(np.float64) / scale
+        total += pixels.sum(0)
+        squares += np.square(pixels).sum(0)
+    count = image[..., 0].size
+    mean = total / count
+    std = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    return mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
