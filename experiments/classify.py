@@ -8,7 +8,8 @@ import numpy as np
 from experiments.experiment import Augment, Data, Experiment, Loss, Mix, Model, Optimizer, Train
 from experiments.make import make, make_optimizer
 from jaxrec import augment as augmentations
-from jaxrec import losses, metrics, mix as mixes, models, preprocess, views
+from jaxrec import losses, metrics, models, preprocess, views
+from jaxrec import mix as mixes
 from jaxrec.average import with_average
 from jaxrec.data import sources
 from jaxrec.data.pipeline import eval_batches, train_batches

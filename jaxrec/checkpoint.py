@@ -106,6 +106,7 @@ class Checkpoints:
         Raises:
           InputError: the checkpoint is damaged.
         """
+        self._manager.wait_until_finished()
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         stored = self._manager.item_metadata(step).tree
         return self.restore(

@@ -10,11 +10,11 @@ import optax
 import pytest
 
 from jaxrec import losses, sharding
-from jaxrec.preprocess import unit_range
 from jaxrec.data import sources
 from jaxrec.data.pipeline import train_batches
 from jaxrec.errors import InputError
 from jaxrec.models import CNN
+from jaxrec.preprocess import unit_range
 from jaxrec.program import compile_task
 from jaxrec.sharding import data_parallel
 from jaxrec.task import from_loss

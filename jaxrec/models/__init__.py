@@ -5,3 +5,4 @@ from jaxrec.models.mlp import MLP as MLP
 from jaxrec.models.resnet import ResNet as ResNet
 from jaxrec.models.rnn import RNN as RNN
 from jaxrec.models.vit import ViT as ViT
+from jaxrec.models.whitened import WhitenedCNN as WhitenedCNN

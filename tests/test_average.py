@@ -1,0 +1,65 @@
+"""The moving average of a task's state, against the sums it stands for."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxrec import losses
+from jaxrec.average import with_average
+from jaxrec.data.pipeline import eval_batches, train_batches
+from jaxrec.metrics import Mean
+from jaxrec.models import CNN
+from jaxrec.program import compile_task
+from jaxrec.task import State, Task, from_loss
+
+
+def counting(key, batch) -> State:
+    return State(jnp.zeros((), jnp.int32), {"x": jnp.float32(100)}, {}, {"seen": {"y": jnp.float32(100)}})
+
+
+def count(state, batch, key):
+    value = (state.step + 1).astype(jnp.float32)
+    return state.replace(step=state.step + 1, params={"x": value}, extra={"seen": {"y": -value}}), {}
+
+
+def read(state, batch, key):
+    return {"x": Mean(state.params["x"], 1), "y": Mean(state.extra["seen"]["y"], 1)}
+
+
+COUNTING = Task(counting, count, read)
+
+
+@pytest.mark.parametrize("decay", [0.5, 0.99])
+def test_the_average_is_the_recursion(decay):
+    task = with_average(COUNTING, decay)
+    state, expected = task.init(None, None), None
+    for t in range(1, 31):
+        state, _ = task.train_step(state, None, None)
+        keep = min(decay, (t - 1) / (t + 9))
+        expected = keep * (expected or 0) + (1 - keep) * t  # keeps nothing of the initial 100
+    metrics = {name: metric.compute() for name, metric in task.eval_step(state, None, None).items()}
+    assert metrics.keys() == {"x", "y", "ema_x", "ema_y"}
+    assert (metrics["x"], metrics["y"]) == (30, -30)
+    np.testing.assert_allclose(metrics["ema_x"], expected, rtol=1e-5)
+    np.testing.assert_allclose(metrics["ema_y"], -expected, rtol=1e-5)
+
+
+def test_training_is_what_it_is_without_and_batch_statistics_are_averaged(digits, eight_devices):
+    arrays = {"image": digits.image.astype(np.float32) / 255, "label": digits.label}
+    train = train_batches(arrays, batch_size=16, ids=digits.splits["train"])
+    test = eval_batches(arrays, batch_size=16, ids=digits.splits["test"][:40])
+    task = from_loss(CNN(widths=(4,), hidden=(), norm="batch"), losses.softmax_cross_entropy, optax.sgd(0.1))
+    plain, averaged = (compile_task(t, train, parallel=eight_devices) for t in (task, with_average(task, 0.8)))
+    first, _ = plain.train(plain.init(), 0, 5)
+    second, _ = averaged.train(averaged.init(), 0, 5)
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(first.params), jax.device_get(second.params))
+    results = averaged.evaluate(second, test)
+    # What "ema_" measures is the plain task at the averaged parameters and statistics.
+    average = first.replace(params=second.extra["ema"]["params"], extra=second.extra["ema"]["extra"])
+    for name, value in plain.evaluate(average, test).items():
+        np.testing.assert_allclose(results[f"ema_{name}"], value, rtol=1e-6)
+    for name, value in plain.evaluate(first, test).items():
+        np.testing.assert_allclose(results[name], value, rtol=1e-6)
+    assert results["ema_loss"] != results["loss"]
