@@ -74,6 +74,7 @@ def fit(
                 evaluate=functools.partial(program.evaluate, state),
                 scalars={f"train/{name}": value for name, value in means.items()},
             )
-            if any([hook(moment) for hook in hooks]):  # a list: each is called
+            stop = [hook(moment) for hook in hooks]
+            if any(stop):
                 break
     return state
