@@ -8,8 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from experiments.check import KINDS, check
+import experiments.config
+from experiments.check import SPECS, _lookup, _section, check
 from experiments.config import Reads, _load, from_flags
+from experiments.kinds import KINDS
 from jaxrec import types
 from jaxrec.errors import InputError
 
@@ -89,7 +91,7 @@ BAD = [
     ("loss.label_smoothing", 1.5, "a number from 0 to below 1"),
     ("loss.smoothing", 0.1, "Did you mean 'label_smoothing'"),
     ("optimizer.name", "adamm", "Did you mean 'adam"),
-    ("optimizer.name", "chain", "no such name in optax"),
+    ("optimizer.name", "chain", "no such name in jaxrec.optimizers or optax"),
     ("optimizer.learning_rate", -0.1, "a number, 0 or more"),
     ("optimizer.learning_rate", "0.1", "a number, 0 or more"),
     ("optimizer.learning_rate", True, "a number, 0 or more"),
@@ -97,8 +99,9 @@ BAD = [
     ("optimizer.learning_rat", 0.1, "Did you mean 'learning_rate'"),
     ("optimizer.weight_decay", -1, "a number, 0 or more"),
     ("optimizer.nesterov", 1, "True or False"),
+    ("optimizer.name", "scale_by_path", "no such name in jaxrec.optimizers or optax"),
     ("optimizer.momentum", 0.9, "adamw takes no such key"),
-    ("optimizer.learning_rate.name", "cosine", "no such name in optax.schedules"),
+    ("optimizer.learning_rate.name", "cosine", "no such name in jaxrec.schedules or optax.schedules"),
     ("optimizer.learning_rate.init_value", -1e-3, "a number, 0 or more|a number"),
     ("optimizer.learning_rate.init_valu", 1e-3, "Did you mean 'init_value'"),
 ]
@@ -171,8 +174,9 @@ def test_missing_keys_are_named(key):
 
 def test_every_argument_kind_is_checked():
     """A kind that the checker does not know would let anything pass."""
-    kinds = {name for name, value in vars(types).items() if value in (int, float) or name == "Widths"}
-    assert kinds
+    plain = ("Widths", "Blocks", "Milestones", "Factors")
+    kinds = {name for name, value in vars(types).items() if value in (int, float, str) or name in plain}
+    assert {"Count", "Pattern", *plain} <= kinds
     assert kinds <= set(KINDS)
 
 
@@ -253,6 +257,7 @@ def test_a_section_can_be_replaced_as_a_whole():
         (["--config=pyproject.toml"], "no such .py or .json file"),
         (["--config=configs"], "no such .py or .json file"),
         (["--config=digits.py", "--config"], "needs a value"),
+        ([f"--config={CONFIGS[0]}", "--config.augment[0].padding=2"], r"augment\[0\]\.padding: a sequence is set as a"),
     ],
 )
 def test_a_missing_config_is_said(arguments, said):
@@ -282,6 +287,115 @@ def test_a_key_that_nothing_reads_is_an_error():
         reads.check_all_read()
     assert dict(reads["data"]) == {"name": "digits", "validation": 0.1}
     reads.check_all_read()
+
+
+def test_a_key_that_nothing_reads_is_an_error_in_a_sequence_too():
+    reads = Reads({"augment": ({"name": "flip"}, {"name": "crop", "padding": 4}), "widths": (8, (4, 4))})
+    assert reads["widths"] == (8, (4, 4))
+    first, second = reads["augment"]
+    assert (dict(first), second["name"]) == ({"name": "flip"}, "crop")
+    with pytest.raises(InputError, match=r"config\.augment\[1\]\.padding = 4 is set, and nothing reads it"):
+        reads.check_all_read()
+    assert second["padding"] == 4
+    reads.check_all_read()
+
+
+SIGNATURES = """
+def flip(image, key, *, share: Share = 0.5):
+    pass
+
+def crop(image, key, *, padding: Count):
+    pass
+
+def cutmix(batch, keys, *, strength: Positive = 1.0):
+    pass
+
+def moments(image):
+    pass
+
+def train(*, augment: Augment = (), mix: Mix | None = None, rates: Factors = (), freeze: Pattern | None = None,
+          layer_decay: Rate | None = None, optimizer: Optimizer | None = None, milestones: Milestones = (0.5,)):
+    pass
+"""
+
+
+@pytest.fixture
+def resolve(tmp_path, monkeypatch):
+    """Checks the arguments of `train` above, whose augmentations and mixes are those beside it."""
+    (tmp_path / "signatures").mkdir()
+    (tmp_path / "signatures" / "__init__.py").write_text(SIGNATURES)
+    monkeypatch.syspath_prepend(tmp_path)
+    for kind in ("Augment", "Mix"):
+        monkeypatch.setitem(SPECS, kind, SPECS[kind]._replace(modules=("signatures",)))
+    return lambda **values: _section("config", values, _lookup("signatures", "train"), "train")
+
+
+def test_a_sequence_of_sections_comes_back_complete(resolve):
+    resolved = resolve(augment=[{"name": "crop", "padding": 4}, {"name": "flip"}], mix={"name": "cutmix"})
+    assert resolved["augment"] == ({"name": "crop", "padding": 4}, {"name": "flip", "share": 0.5})
+    assert resolved["mix"] == {"name": "cutmix", "strength": 1.0}
+    assert resolve(**resolved) == resolved
+    assert resolve()["augment"] == ()
+    assert resolve()["mix"] is None
+
+
+def test_muon_and_schedules_of_the_run_come_back_complete(resolve):
+    rate = {"name": "warmup_cosine", "peak": 0.02}
+    optimizer = resolve(optimizer={"name": "muon", "learning_rate": rate, "adam_learning_rate": rate})["optimizer"]
+    assert optimizer["learning_rate"] == {"name": "warmup_cosine", "peak": 0.02, "warmup": 0.05, "end": 0.0}
+    assert optimizer["adam_learning_rate"] == optimizer["learning_rate"]
+    assert (optimizer["ns_steps"], optimizer["fallback"]) == (5, None)
+    assert "weight_decay_mask" not in optimizer
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("augment", {"name": "flip"}, "= {'name': 'flip'}: allowed is a sequence of sections with a `name` out of"),
+        ("augment", "flip", " = 'flip': allowed is a sequence of sections"),
+        ("augment", ("flip",), r"\[0\] = 'flip': allowed is a section with a `name`"),
+        ("augment", ({"name": "flip"}, {"name": "flop"}), r"\[1\]\.name = 'flop': .* Did you mean 'flip'"),
+        ("augment", ({"name": "moments"},), r"\[0\]\.name = 'moments': no such name"),
+        ("augment", ({},), r"\[0\]\.name is missing"),
+        ("augment", ({"name": "crop"},), r"\[0\]\.padding is missing"),
+        ("augment", ({"name": "crop", "paddin": 4},), r"\[0\]\.paddin = 4: .* Did you mean 'padding'"),
+        ("augment", ({"name": "flip", "key": 0},), r"\[0\]\.key = 0: flip takes no such key"),
+        ("augment", ({"name": "flip", "share": 1.1},), r"\[0\]\.share = 1\.1: allowed is a number from 0 to 1\."),
+        ("augment", None, " = None: allowed is a sequence of sections"),
+        ("mix", 3, " = 3: allowed is a section with a `name`"),
+        ("mix", {"name": "flip"}, r"\.name = 'flip': no such name in signatures\. There are: cutmix"),
+        ("mix", {"name": "cutmix", "strength": 0}, r"\.strength = 0: allowed is a number above 0"),
+        ("optimizer", {"name": "muon", "learning_rate": {"name": "warmup_linear"}}, r"\.peak is missing"),
+        ("optimizer", {"name": "muon", "learning_rate": 1, "fallback": "("}, r"\.fallback = .* regular expression"),
+        ("freeze", "(", "a regular expression or None"),
+        ("freeze", 3, "a regular expression or None"),
+        ("rates", (("bias", -1.0),), "a sequence of"),
+        ("rates", {"bias": 2.0}, "a sequence of"),
+        ("rates", (("(", 1.0),), "a sequence of"),
+        ("layer_decay", 1.0, "a number from 0 to below 1 or None"),
+        ("milestones", (0.75, 0.5), "a sequence of increasing numbers from 0 to 1"),
+        ("milestones", (0.5, 1.5), "a sequence of increasing numbers from 0 to 1"),
+    ],
+)
+def test_what_is_wrong_within_sequences_and_options_is_said(resolve, key, value, said):
+    with pytest.raises(InputError, match=rf"config\.{key}.*{said}") as caught:
+        resolve(**{key: value})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_sequence_of_sections_can_be_set(tmp_path, monkeypatch):
+    """In a file and on the command line; what it may hold is not asked here."""
+    monkeypatch.setattr(experiments.config, "check", lambda values: values)
+    file = tmp_path / "config.py"
+    text = "from ml_collections import ConfigDict\n\ndef get_config():\n    return ConfigDict({})\n"
+    file.write_text(text.format("{'augment': [{'name': 'flip'}], 'freeze': 'Dense_0/bias'}"))
+    assert from_flags([f"--config={file}"])[0] == {"augment": ({"name": "flip"},), "freeze": "Dense_0/bias"}
+    flag = "--config.augment=[{'name': 'crop', 'padding': 4}, {'name': 'flip'}]"
+    config, _, _ = from_flags([f"--config={file}", flag, "--config.rates=[('bias$', 64)]", "--config.freeze=^Conv.*"])
+    assert config["augment"] == ({"name": "crop", "padding": 4}, {"name": "flip"})
+    assert (config["rates"], config["freeze"]) == ((("bias$", 64),), "^Conv.*")
+    file.write_text(text.format("{}"))
+    assert from_flags([f"--config={file}", flag])[0] == {"augment": config["augment"]}
 
 
 def test_a_typo_is_found_before_jax_is_imported():
