@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxrec.errors import InputError
-from jaxrec.types import Count, Factors, NonNegative, Pattern, Positive, PyTree, Rate
+from jaxrec.types import Count, Factors, NonNegative, Pattern, Positive, PyTree, Rate, Share
 
 # Top-level names of what comes before the blocks of a transformer; convolutions make the tokens of CCT.
 EMBEDDING = r"(embedding|tokenizer|Conv|positions|cls)(_|/|$)"
@@ -132,7 +132,7 @@ def scale_by_path(factors: Factors) -> optax.GradientTransformation:
     return _scale_by(choose)
 
 
-def layer_decay(rate: Rate) -> optax.GradientTransformation:
+def layer_decay(rate: Share) -> optax.GradientTransformation:
     """Multiplies updates by rate**(L + 1 - layer), so that layers near the image move less.
 
     For fine-tuning transformers of L blocks (Clark et al., 2020, ELECTRA; Bao et al., 2022, BEiT): `block_<i>` is layer

@@ -174,7 +174,7 @@ def test_missing_keys_are_named(key):
 
 def test_every_argument_kind_is_checked():
     """A kind that the checker does not know would let anything pass."""
-    plain = ("Widths", "Blocks", "Milestones", "Factors")
+    plain = ("Widths", "Blocks", "Milestones", "Factors", "Weights")
     kinds = {name for name, value in vars(types).items() if value in (int, float, str) or name in plain}
     assert {"Count", "Pattern", *plain} <= kinds
     assert kinds <= set(KINDS)
@@ -314,7 +314,8 @@ def moments(image):
     pass
 
 def train(*, augment: Augment = (), mix: Mix | None = None, rates: Factors = (), freeze: Pattern | None = None,
-          layer_decay: Rate | None = None, optimizer: Optimizer | None = None, milestones: Milestones = (0.5,)):
+          layer_decay: Share | None = None, optimizer: Optimizer | None = None, milestones: Milestones = (0.5,),
+          weights: Literal["balanced"] | Weights | None = None):
     pass
 """
 
@@ -372,7 +373,10 @@ def test_muon_and_schedules_of_the_run_come_back_complete(resolve):
         ("rates", (("bias", -1.0),), "a sequence of"),
         ("rates", {"bias": 2.0}, "a sequence of"),
         ("rates", (("(", 1.0),), "a sequence of"),
-        ("layer_decay", 1.0, "a number from 0 to below 1 or None"),
+        ("layer_decay", 1.1, "a number from 0 to 1 or None"),
+        ("weights", "balancd", "'balanced' or a sequence of numbers, 0 or more or None"),
+        ("weights", (1.0, -1.0), "'balanced' or a sequence of numbers, 0 or more or None"),
+        ("weights", (), "'balanced' or a sequence of numbers, 0 or more or None"),
         ("milestones", (0.75, 0.5), "a sequence of increasing numbers from 0 to 1"),
         ("milestones", (0.5, 1.5), "a sequence of increasing numbers from 0 to 1"),
     ],
