@@ -61,7 +61,8 @@ def muon(
         # A frozen parameter is a MaskedNode here. It has a path all the same, and the last layer stays the last.
         leaves, tree = jax.tree_util.tree_flatten_with_path(params, is_leaf=_is_masked)
         dense = [int(found[1]) for path, _ in leaves if (found := re.match(r"Dense_(\d+)/", _name(path)))]
-        to_adam = re.compile(fallback or rf"^embedding/|^Dense_{max(dense, default=None)}/")
+        default = rf"^embedding/|^Dense_{max(dense, default=None)}/"
+        to_adam = re.compile(default if fallback is None else fallback)
 
         def label(path: tuple, leaf: jax.Array | optax.MaskedNode) -> str | optax.MaskedNode:
             if _is_masked(leaf):
