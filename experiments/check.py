@@ -8,60 +8,12 @@ are read from the source text (`ast`), because importing JAX to find a typing er
 import ast
 import functools
 import importlib.util
-import math
 import pathlib
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
+from experiments.kinds import KINDS
 from jaxrec.errors import InputError, did_you_mean
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _widths(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(_whole(v) and v > 0 for v in value)
-
-
-def _blocks(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(_widths([v]) or (v and _widths(v)) for v in value)
-
-
-# Annotation -> what it allows, in words, and the test. The first seven are the argument kinds of `jaxrec.types`; optax
-# annotates its numbers, none of which may be negative, by the last two.
-KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "Count": ("a whole number, 1 or more", lambda v: _whole(v) and v >= 1),
-    "Positive": ("a number above 0", lambda v: _number(v) and v > 0),
-    "NonNegative": ("a number, 0 or more", lambda v: _number(v) and v >= 0),
-    "Rate": ("a number from 0 to below 1", lambda v: _number(v) and 0 <= v < 1),
-    "Seed": ("a whole number from 0 to 2**32 - 1", lambda v: _whole(v) and 0 <= v < 2**32),
-    "Widths": ("a sequence of whole numbers", _widths),
-    "Blocks": ("a sequence of whole numbers or of sequences of them", _blocks),
-    "bool": ("True or False", lambda v: isinstance(v, bool)),
-    "int": ("a whole number", _whole),
-    "float": ("a number", _number),
-    "str": ("a string", lambda v: isinstance(v, str)),
-    "None": ("None", lambda v: v is None),
-    "ArrayLike": ("a number, 0 or more", lambda v: _number(v) and v >= 0),
-    "ScalarOrSchedule": ("a number, 0 or more", lambda v: _number(v) and v >= 0),
-}
-
-# Annotation -> the module in which its `name` is looked up, and the arguments that the experiment gives: see
-# `experiments/experiment.py` and `experiments/make.py`.
-SPECS: dict[str, tuple[str, Collection[str]]] = {
-    "Data": ("jaxrec.data.sources", ()),
-    "Model": ("jaxrec.models", ("classes",)),
-    "Loss": ("jaxrec.losses", ("logits", "batch")),
-    "Optimizer": ("optax", ("mask", "weight_decay_mask")),
-}
-
-# Arguments of a schedule that may be left out: they are the whole run then.
-WHOLE_RUN = ("decay_steps", "transition_steps")
 
 
 class Definition(NamedTuple):
@@ -69,6 +21,50 @@ class Definition(NamedTuple):
 
     module: str
     node: ast.FunctionDef | ast.ClassDef
+
+
+class Named(NamedTuple):
+    """Where the `name` of a section is looked up: in these modules, the first that has it."""
+
+    modules: tuple[str, ...]
+    given: Collection[str] = ()  # arguments that the experiment gives, and a config cannot
+    whole_run: Collection[str] = ()  # arguments that the experiment gives where a config leaves them out
+    wanted: Callable[[Definition], bool] = bool  # which definitions of these modules are meant
+    many: bool = False  # whether it is a sequence of sections
+
+
+def _is_optimizer(definition: Definition) -> bool:
+    transformation = ("GradientTransformation", "GradientTransformationExtraArgs")
+    returns = _name(getattr(definition.node, "returns", None))
+    return returns in transformation and next(iter(_signature(definition)), None) == "learning_rate"
+
+
+def _is_schedule(definition: Definition) -> bool:
+    return _name(getattr(definition.node, "returns", None)) == "Schedule"
+
+
+def _is_augmentation(definition: Definition) -> bool:
+    return list(_signature(definition))[:2] == ["image", "key"]
+
+
+def _is_mix(definition: Definition) -> bool:
+    return list(_signature(definition))[:2] == ["batch", "keys"]
+
+
+# Arguments of a schedule that may be left out: they are the whole run then.
+WHOLE_RUN = ("steps", "decay_steps", "transition_steps")
+
+# Annotation -> what its section may name: see `experiments/experiment.py` and `experiments/make.py`. Where the
+# annotation is one of KINDS as well, a plain value will do.
+SPECS: dict[str, Named] = {
+    "Data": Named(("jaxrec.data.sources",)),
+    "Augment": Named(("jaxrec.augment",), ("image", "key"), wanted=_is_augmentation, many=True),
+    "Mix": Named(("jaxrec.mix",), ("batch", "keys"), wanted=_is_mix),
+    "Model": Named(("jaxrec.models",), ("classes",)),
+    "Loss": Named(("jaxrec.losses",), ("logits", "batch")),
+    "Optimizer": Named(("jaxrec.optimizers", "optax"), ("mask", "weight_decay_mask"), wanted=_is_optimizer),
+    "ScalarOrSchedule": Named(("jaxrec.schedules", "optax.schedules"), whole_run=WHOLE_RUN, wanted=_is_schedule),
+}
 
 
 class Argument(NamedTuple):
@@ -137,10 +133,12 @@ def _value(path: str, value: Any, argument: Argument) -> Any:
     """Checks one value against its annotation; a section comes back with its defaults filled in."""
     annotation, module = argument.annotation, argument.module
     name = _name(annotation)
-    if name in SPECS:
-        return _spec(path, value, *SPECS[name])
-    if name == "ScalarOrSchedule" and isinstance(value, Mapping):
-        return _spec(path, value, "optax.schedules", [key for key in WHOLE_RUN if key not in value])
+    options = [_name(option) for option in _options(annotation)] or [name]
+    if value is None and "None" in options:
+        return None
+    for option in options:
+        if option in SPECS and (option not in KINDS or isinstance(value, Mapping)):
+            return (_specs if SPECS[option].many else _spec)(path, value, SPECS[option])
     section = _lookup(module, name) if name and name not in KINDS else None
     if section and isinstance(section.node, ast.ClassDef):
         if not isinstance(value, Mapping):
@@ -151,36 +149,35 @@ def _value(path: str, value: Any, argument: Argument) -> Any:
     return value
 
 
-def _spec(path: str, value: Any, module: str, given: Collection[str]) -> dict[str, Any]:
-    """Checks {"name": ..., **arguments} against the public definition of that name in `module`."""
+def _specs(path: str, values: Any, named: Named) -> tuple[dict[str, Any], ...]:
+    """Checks a sequence of sections."""
+    if not isinstance(values, list | tuple):
+        raise InputError(f"{path} = {values!r}: allowed is a sequence of sections {_where(named)}.")
+    return tuple(_spec(f"{path}[{index}]", value, named) for index, value in enumerate(values))
+
+
+def _spec(path: str, value: Any, named: Named) -> dict[str, Any]:
+    """Checks {"name": ..., **arguments} against the public definition of that name."""
     if not isinstance(value, Mapping):
-        raise InputError(f"{path} = {value!r}: allowed is a section with a `name` out of {module}, and its arguments.")
+        raise InputError(f"{path} = {value!r}: allowed is a section {_where(named)}.")
+    modules = " or ".join(named.modules)
     if "name" not in value:
-        raise InputError(f"{path}.name is missing: it says what is meant out of {module}.")
-    found = {public: _lookup(module, public) for public in _public(module)}
-    wanted = {"optax": _is_optimizer, "optax.schedules": _is_schedule}.get(module, bool)
-    definitions = {public: definition for public, definition in found.items() if definition and wanted(definition)}
+        raise InputError(f"{path}.name is missing: it says what is meant out of {modules}.")
+    definitions = {}
+    for home, public in ((module, public) for module in named.modules for public in _public(module)):
+        if (definition := _lookup(home, public)) and named.wanted(definition):
+            definitions.setdefault(public, definition)
     name = value["name"]
     if name not in definitions:
         near, allowed = did_you_mean(name, definitions), ", ".join(definitions)
-        raise InputError(f"{path}.name = {name!r}: no such name in {module}.{near} It has: {allowed}.")
+        raise InputError(f"{path}.name = {name!r}: no such name in {modules}.{near} There are: {allowed or 'none'}.")
     rest = {key: argument for key, argument in value.items() if key != "name"}
+    given = {*named.given, *(key for key in named.whole_run if key not in value)}
     return {"name": name, **_section(path, rest, definitions[name], name, given)}
 
 
-def _is_optimizer(definition: Definition) -> bool:
-    return (
-        _name(getattr(definition.node, "returns", None))
-        in (
-            "GradientTransformation",
-            "GradientTransformationExtraArgs",
-        )
-        and next(iter(_signature(definition)), None) == "learning_rate"
-    )
-
-
-def _is_schedule(definition: Definition) -> bool:
-    return _name(getattr(definition.node, "returns", None)) == "Schedule"
+def _where(named: Named) -> str:
+    return f"with a `name` out of {' or '.join(named.modules)}, and its arguments"
 
 
 def _fits(value: Any, annotation: ast.expr | None, module: str) -> bool:
@@ -256,11 +253,6 @@ def _imports(module: str) -> dict[str, tuple[str, str]]:
         if isinstance(node, ast.ImportFrom) and node.module
         for alias in node.names
     }
-
-
-def _module(module: str, name: str) -> str:
-    """The module that `name` stands for in another module's source: `sources` -> jaxrec.data.sources."""
-    return ".".join(_imports(module).get(name, (name,)))
 
 
 @functools.cache

@@ -19,9 +19,13 @@ class Reads(Mapping):
 
     def __init__(self, values: Mapping[str, Any], path: str = "config"):
         self._path, self._read = path, set()
-        self._values = {
-            key: Reads(value, f"{path}.{key}") if isinstance(value, Mapping) else value for key, value in values.items()
-        }
+        self._values = {key: self._wrapped(value, f"{path}.{key}") for key, value in values.items()}
+
+    @classmethod
+    def _wrapped(cls, value: Any, path: str) -> Any:
+        if isinstance(value, list | tuple):
+            return tuple(cls._wrapped(part, f"{path}[{index}]") for index, part in enumerate(value))
+        return cls(value, path) if isinstance(value, Mapping) else value
 
     def __getitem__(self, key: str) -> Any:
         value = self._values[key]
@@ -39,8 +43,9 @@ class Reads(Mapping):
         for key, value in self._values.items():
             if key not in self._read:
                 raise InputError(f"{self._path}.{key} = {value!r} is set, and nothing reads it. Take it out.")
-            if isinstance(value, Reads):
-                value.check_all_read()
+            for part in value if isinstance(value, tuple) else (value,):
+                if isinstance(part, Reads):
+                    part.check_all_read()
 
 
 def from_flags(argv: Sequence[str]) -> tuple[dict[str, Any], str, list[str]]:
@@ -135,6 +140,8 @@ def _make_settable(tree: ConfigDict, path: Sequence[str]) -> None:
 
     Whether there is such a key, `check` says afterwards, by the signature that the rest of the config leads to.
     """
+    if any("[" in key for key in path):
+        raise InputError(f"--config.{'.'.join(path)}: a sequence is set as a whole, [{{'name': ...}}, ...].")
     *sections, last = path
     for key in sections:
         if not isinstance(tree.get(key), ConfigDict):

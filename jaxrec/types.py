@@ -23,5 +23,10 @@ Seed = int  # a whole number from 0 to 2**32 - 1: JAX takes no more bits, and la
 Positive = float  # finite and above 0
 NonNegative = float  # finite, 0 or more
 Rate = float  # a share: 0 <= rate < 1
+Share = float  # 0 <= share <= 1
+Milestones = Sequence[float]  # increasing shares of a run
+Weights = Sequence[float]  # 0 or more, at least one of them
+Pattern = str  # a regular expression, searched in a parameter's path: "block_0/Dense_0/kernel"
+Factors = Sequence[tuple[str, float]]  # (pattern, factor), 0 or more
 Widths = Sequence[int]  # whole numbers, 1 or more
 Blocks = Sequence[int | Sequence[int]]  # widths; an inner sequence is a block of layers

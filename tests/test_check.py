@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from experiments.check import KINDS, check
-from experiments.config import Reads, _load, from_flags
+from experiments.check import SPECS, _lookup, _section, check
+from experiments.config import _load, from_flags
+from experiments.kinds import KINDS
 from jaxrec import types
 from jaxrec.errors import InputError
 
@@ -89,7 +90,7 @@ BAD = [
     ("loss.label_smoothing", 1.5, "a number from 0 to below 1"),
     ("loss.smoothing", 0.1, "Did you mean 'label_smoothing'"),
     ("optimizer.name", "adamm", "Did you mean 'adam"),
-    ("optimizer.name", "chain", "no such name in optax"),
+    ("optimizer.name", "chain", "no such name in jaxrec.optimizers or optax"),
     ("optimizer.learning_rate", -0.1, "a number, 0 or more"),
     ("optimizer.learning_rate", "0.1", "a number, 0 or more"),
     ("optimizer.learning_rate", True, "a number, 0 or more"),
@@ -97,8 +98,9 @@ BAD = [
     ("optimizer.learning_rat", 0.1, "Did you mean 'learning_rate'"),
     ("optimizer.weight_decay", -1, "a number, 0 or more"),
     ("optimizer.nesterov", 1, "True or False"),
+    ("optimizer.name", "scale_by_path", "no such name in jaxrec.optimizers or optax"),
     ("optimizer.momentum", 0.9, "adamw takes no such key"),
-    ("optimizer.learning_rate.name", "cosine", "no such name in optax.schedules"),
+    ("optimizer.learning_rate.name", "cosine", "no such name in jaxrec.schedules or optax.schedules"),
     ("optimizer.learning_rate.init_value", -1e-3, "a number, 0 or more|a number"),
     ("optimizer.learning_rate.init_valu", 1e-3, "Did you mean 'init_value'"),
 ]
@@ -171,8 +173,9 @@ def test_missing_keys_are_named(key):
 
 def test_every_argument_kind_is_checked():
     """A kind that the checker does not know would let anything pass."""
-    kinds = {name for name, value in vars(types).items() if value in (int, float) or name == "Widths"}
-    assert kinds
+    plain = ("Widths", "Blocks", "Milestones", "Factors", "Weights")
+    kinds = {name for name, value in vars(types).items() if value in (int, float, str) or name in plain}
+    assert {"Count", "Pattern", *plain} <= kinds
     assert kinds <= set(KINDS)
 
 
@@ -197,91 +200,91 @@ def test_a_letter_dropped_from_any_key_of_any_config_is_caught(file):
             from_flags([f"--config={file}", f"--config.{key[:-1]}=1"])
 
 
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [("0.5", 0.5), ("1", 1), ("None", None), ("7", 7)],
-)
-def test_values_on_the_command_line_keep_their_type(text, value):
-    config, _, _ = from_flags([f"--config={ROOT}/configs/digits_cnn.py", f"--config.clip_norm={text}"])
-    assert config["clip_norm"] == value
-    assert type(config["clip_norm"]) is type(value)
+SIGNATURES = """
+def flip(image, key, *, share: Share = 0.5):
+    pass
+
+def crop(image, key, *, padding: Count):
+    pass
+
+def cutmix(batch, keys, *, strength: Positive = 1.0):
+    pass
+
+def moments(image):
+    pass
+
+def train(*, augment: Augment = (), mix: Mix | None = None, rates: Factors = (), freeze: Pattern | None = None,
+          layer_decay: Share | None = None, optimizer: Optimizer | None = None, milestones: Milestones = (0.5,),
+          weights: Literal["balanced"] | Weights | None = None):
+    pass
+"""
+
+
+@pytest.fixture
+def resolve(tmp_path, monkeypatch):
+    """Checks the arguments of `train` above, whose augmentations and mixes are those beside it."""
+    (tmp_path / "signatures").mkdir()
+    (tmp_path / "signatures" / "__init__.py").write_text(SIGNATURES)
+    monkeypatch.syspath_prepend(tmp_path)
+    for kind in ("Augment", "Mix"):
+        monkeypatch.setitem(SPECS, kind, SPECS[kind]._replace(modules=("signatures",)))
+    return lambda **values: _section("config", values, _lookup("signatures", "train"), "train")
+
+
+def test_a_sequence_of_sections_comes_back_complete(resolve):
+    resolved = resolve(augment=[{"name": "crop", "padding": 4}, {"name": "flip"}], mix={"name": "cutmix"})
+    assert resolved["augment"] == ({"name": "crop", "padding": 4}, {"name": "flip", "share": 0.5})
+    assert resolved["mix"] == {"name": "cutmix", "strength": 1.0}
+    assert resolve(**resolved) == resolved
+    assert resolve()["augment"] == ()
+    assert resolve()["mix"] is None
+
+
+def test_muon_and_schedules_of_the_run_come_back_complete(resolve):
+    rate = {"name": "warmup_cosine", "peak": 0.02}
+    optimizer = resolve(optimizer={"name": "muon", "learning_rate": rate, "adam_learning_rate": rate})["optimizer"]
+    assert optimizer["learning_rate"] == {"name": "warmup_cosine", "peak": 0.02, "warmup": 0.05, "end": 0.0}
+    assert optimizer["adam_learning_rate"] == optimizer["learning_rate"]
+    assert (optimizer["ns_steps"], optimizer["fallback"]) == (5, None)
+    assert "weight_decay_mask" not in optimizer
 
 
 @pytest.mark.parametrize(
-    ("flag", "path", "value"),
+    ("key", "value", "said"),
     [
-        ("--config.model.widths=(8,(4,4))", ("model", "widths"), (8, (4, 4))),
-        ("--config.model.widths=[8]", ("model", "widths"), (8,)),
-        ("--config.model.pool_last=false", ("model", "pool_last"), False),
-        ("--config.model.pool=average", ("model", "pool"), "average"),
-        ("--config.optimizer.learning_rate=3e-4", ("optimizer", "learning_rate"), 3e-4),
-        ("--config.optimizer.learning_rate.init_value=0.5", ("optimizer", "learning_rate", "init_value"), 0.5),
-        ("--config.train.eval_every=10", ("train", "eval_every"), 10),
+        ("augment", {"name": "flip"}, "= {'name': 'flip'}: allowed is a sequence of sections with a `name` out of"),
+        ("augment", "flip", " = 'flip': allowed is a sequence of sections"),
+        ("augment", ("flip",), r"\[0\] = 'flip': allowed is a section with a `name`"),
+        ("augment", ({"name": "flip"}, {"name": "flop"}), r"\[1\]\.name = 'flop': .* Did you mean 'flip'"),
+        ("augment", ({"name": "moments"},), r"\[0\]\.name = 'moments': no such name"),
+        ("augment", ({},), r"\[0\]\.name is missing"),
+        ("augment", ({"name": "crop"},), r"\[0\]\.padding is missing"),
+        ("augment", ({"name": "crop", "paddin": 4},), r"\[0\]\.paddin = 4: .* Did you mean 'padding'"),
+        ("augment", ({"name": "flip", "key": 0},), r"\[0\]\.key = 0: flip takes no such key"),
+        ("augment", ({"name": "flip", "share": 1.1},), r"\[0\]\.share = 1\.1: allowed is a number from 0 to 1\."),
+        ("augment", None, " = None: allowed is a sequence of sections"),
+        ("mix", 3, " = 3: allowed is a section with a `name`"),
+        ("mix", {"name": "flip"}, r"\.name = 'flip': no such name in signatures\. There are: cutmix"),
+        ("mix", {"name": "cutmix", "strength": 0}, r"\.strength = 0: allowed is a number above 0"),
+        ("optimizer", {"name": "muon", "learning_rate": {"name": "warmup_linear"}}, r"\.peak is missing"),
+        ("optimizer", {"name": "muon", "learning_rate": 1, "fallback": "("}, r"\.fallback = .* regular expression"),
+        ("freeze", "(", "a regular expression or None"),
+        ("freeze", 3, "a regular expression or None"),
+        ("rates", (("bias", -1.0),), "a sequence of"),
+        ("rates", {"bias": 2.0}, "a sequence of"),
+        ("rates", (("(", 1.0),), "a sequence of"),
+        ("layer_decay", 1.1, "a number from 0 to 1 or None"),
+        ("weights", "balancd", "'balanced' or a sequence of numbers, 0 or more or None"),
+        ("weights", (1.0, -1.0), "'balanced' or a sequence of numbers, 0 or more or None"),
+        ("weights", (), "'balanced' or a sequence of numbers, 0 or more or None"),
+        ("milestones", (0.75, 0.5), "a sequence of increasing numbers from 0 to 1"),
+        ("milestones", (0.5, 1.5), "a sequence of increasing numbers from 0 to 1"),
     ],
 )
-def test_any_argument_can_be_set_from_the_command_line(flag, path, value):
-    config, name, left = from_flags([f"--config={ROOT}/configs/digits_cnn.py", flag, "--workdir=x"])
-    for key in path:
-        config = config[key]
-    assert config == value
-    assert (name, left) == ("digits_cnn", ["--workdir=x"])
-
-
-def test_another_name_brings_its_own_arguments():
-    """None of them is in the file: they become settable because the section's name says so."""
-    flags = ["--config.data.name=npz", "--config.data.path=x.npz", "--config.optimizer.b1=0.8"]
-    flags += ["--config.optimizer.learning_rate.decay_steps=10", "--config.loss.name=softmax_cross_entropy"]
-    config, _, _ = from_flags([f"--config={ROOT}/configs/digits_cnn.py", *flags])
-    assert config["data"] == {"name": "npz", "path": "x.npz", "validation": 0.1, "split_seed": 0}
-    assert config["optimizer"]["learning_rate"]["decay_steps"] == 10
-    assert config["optimizer"]["b1"] == 0.8
-
-
-def test_a_section_can_be_replaced_as_a_whole():
-    config, _, _ = from_flags(
-        [f"--config={ROOT}/configs/digits_cnn.py", "--config.optimizer={'name': 'sgd', 'learning_rate': 0.1}"]
-    )
-    assert config["optimizer"]["name"] == "sgd"
-    assert "b1" not in config["optimizer"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        ([], "--config=FILE is missing"),
-        (["--config=configs/nothing.py"], "no such .py or .json file"),
-        (["--config=pyproject.toml"], "no such .py or .json file"),
-        (["--config=configs"], "no such .py or .json file"),
-        (["--config=digits.py", "--config"], "needs a value"),
-    ],
-)
-def test_a_missing_config_is_said(arguments, said):
-    with pytest.raises(InputError, match=said):
-        from_flags(arguments)
-
-
-def test_files_that_are_no_config_are_refused(tmp_path):
-    for name, text, said in [
-        ("a.json", "{not json", "JSONDecodeError"),
-        ("b.json", "[1, 2]", "holds list"),
-        ("c.py", "x = 1\n", "no attribute 'get_config'"),
-        ("d.py", "def get_config(:\n", "SyntaxError"),
-        ("e.py", "def get_config():\n    return 3\n", "holds int"),
-        ("f.py", "def get_config():\n    return {}['x']\n", "KeyError: 'x'"),
-    ]:
-        (tmp_path / name).write_text(text)
-        with pytest.raises(InputError, match=said) as caught:
-            from_flags([f"--config={tmp_path / name}"])
-        assert "\n" not in str(caught.value)
-
-
-def test_a_key_that_nothing_reads_is_an_error():
-    reads = Reads({"seed": 0, "data": {"name": "digits", "validation": 0.1}})
-    assert (reads["seed"], reads["data"]["name"]) == (0, "digits")
-    with pytest.raises(InputError, match=r"config\.data\.validation = 0\.1 is set, and nothing reads it"):
-        reads.check_all_read()
-    assert dict(reads["data"]) == {"name": "digits", "validation": 0.1}
-    reads.check_all_read()
+def test_what_is_wrong_within_sequences_and_options_is_said(resolve, key, value, said):
+    with pytest.raises(InputError, match=rf"config\.{key}.*{said}") as caught:
+        resolve(**{key: value})
+    assert "\n" not in str(caught.value)
 
 
 def test_a_typo_is_found_before_jax_is_imported():

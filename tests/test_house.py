@@ -23,6 +23,8 @@ ARROWS = {
     "jaxrec.folders": set(),
     "jaxrec.losses": set(),
     "jaxrec.metrics": set(),
+    "jaxrec.optimizers": set(),
+    "jaxrec.schedules": set(),
     "jaxrec.sharding": set(),
     "jaxrec.summary": set(),
     "jaxrec.trees": set(),

@@ -6,6 +6,8 @@ import numpy as np
 import optax
 import pytest
 
+from jaxrec import optimizers
+from jaxrec.errors import InputError
 from jaxrec.task import minimize
 
 RATE = 0.1
@@ -117,3 +119,141 @@ def three_steps(tx: optax.GradientTransformation) -> dict[str, np.ndarray]:
     for _ in range(3):
         params, opt_state = step(params, opt_state)
     return jax.tree.map(np.asarray, params)
+
+
+def newton_schulz(x: np.ndarray) -> np.ndarray:
+    """Jordan et al. (2024): five steps of an odd polynomial in the singular values, from the Frobenius norm 1."""
+    x = x / np.linalg.norm(x)
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return x
+
+
+KERNELS = {
+    "Conv_0": {"kernel": np.random.default_rng(0).normal(size=(3, 3, 2, 4)), "bias": np.ones(4)},
+    "Dense_0": {"kernel": np.random.default_rng(1).normal(size=(6, 12))},
+    "Dense_1": {"kernel": np.random.default_rng(2).normal(size=(12, 3)), "bias": np.ones(3)},
+    "positions": np.random.default_rng(3).normal(size=(1, 4, 6)),
+}
+KERNELS = jax.tree.map(jnp.float32, KERNELS)
+
+
+def updates_of(tx: optax.GradientTransformation, params, gradients: list) -> list:
+    """The updates after each of the gradients, as one compiled function."""
+
+    @jax.jit
+    def run(params, gradients):
+        state, found = tx.init(params), []
+        for gradient in gradients:
+            updates, state = tx.update(gradient, state, params)
+            found.append(updates)
+        return found
+
+    return jax.tree.map(np.asarray, run(params, gradients))
+
+
+def test_muon_orthogonalises_kernels_as_matrices():
+    """The first update is the gradient's own Newton-Schulz, near the UV^T of its SVD."""
+    (updates,) = updates_of(optimizers.muon(0.1), KERNELS, [KERNELS])
+    for name, rows, columns in [("Conv_0", 18, 4), ("Dense_0", 6, 12)]:
+        gradient = np.float64(KERNELS[name]["kernel"]).reshape(rows, columns)
+        update = updates[name]["kernel"].reshape(rows, columns) / -0.1 / max(1, columns / rows) ** 0.5
+        np.testing.assert_allclose(update, newton_schulz(gradient), atol=1e-4)
+        u, _, vt = np.linalg.svd(gradient, full_matrices=False)
+        assert (np.abs(np.linalg.svd(update, compute_uv=False) - 0.95) < 0.3).all()
+        assert np.linalg.norm(update - u @ vt) < 0.3 * np.linalg.norm(u @ vt)
+
+
+def test_what_is_no_hidden_kernel_goes_to_adam_in_muon():
+    """The first step of Adam is the rate times the sign: biases, positions, and the output layer, which is Dense_1."""
+    (updates,) = updates_of(optimizers.muon(0.1, adam_learning_rate=0.01), KERNELS, [KERNELS])
+    for update, gradient in [
+        (updates["Conv_0"]["bias"], KERNELS["Conv_0"]["bias"]),
+        (updates["Dense_1"]["kernel"], KERNELS["Dense_1"]["kernel"]),
+        (updates["positions"], KERNELS["positions"]),
+    ]:
+        np.testing.assert_allclose(update, -0.01 * np.sign(gradient), rtol=1e-4)
+
+
+def test_a_pattern_says_what_goes_to_adam_in_muon():
+    (updates,) = updates_of(optimizers.muon(0.1, adam_learning_rate=0.01, fallback="Conv"), KERNELS, [KERNELS])
+    np.testing.assert_allclose(np.abs(updates["Conv_0"]["kernel"]), 0.01, rtol=1e-4)
+    head = np.float64(KERNELS["Dense_1"]["kernel"])
+    np.testing.assert_allclose(updates["Dense_1"]["kernel"], -0.1 * newton_schulz(head.T).T, atol=1e-5)
+
+
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_three_steps_of_muon(nesterov):
+    """Momentum with its bias corrected, as Adam's first moment, and decay times the rate."""
+    rng, weight = np.random.default_rng(4), np.ones((4, 6))
+    gradients = rng.normal(size=(3, 4, 6))
+    tx = optimizers.muon(0.1, beta=0.8, nesterov=nesterov, weight_decay=0.5)
+    found = updates_of(tx, {"kernel": jnp.float32(weight)}, [{"kernel": jnp.float32(g)} for g in gradients])
+    momentum = np.zeros((4, 6))
+    for t, gradient in enumerate(gradients, 1):
+        momentum = 0.8 * momentum + 0.2 * gradient
+        ahead = 0.8 * momentum / (1 - 0.8 ** (t + 1)) + 0.2 * gradient / (1 - 0.8**t)
+        direction = newton_schulz(ahead if nesterov else momentum) * np.sqrt(6 / 4)
+        np.testing.assert_allclose(found[t - 1]["kernel"], -0.1 * (direction + 0.5 * weight), atol=1e-5)
+
+
+def test_consistent_rms_makes_updates_of_all_shapes_alike():
+    (updates,) = updates_of(optimizers.muon(1.0, consistent_rms=0.2), KERNELS, [KERNELS])
+    for name in ("Conv_0", "Dense_0"):
+        assert 0.15 < np.sqrt(np.mean(updates[name]["kernel"] ** 2)) < 0.25
+
+
+def test_muon_of_a_frozen_network_keeps_its_last_layer_to_adam():
+    """Dense_0 stays a matrix, though no learned layer follows it."""
+    tx = optimizers.freeze("Dense_1", optimizers.muon(0.1))
+    (updates,) = updates_of(tx, KERNELS, [KERNELS])
+    (whole,) = updates_of(optimizers.muon(0.1), KERNELS, [KERNELS])
+    np.testing.assert_allclose(updates["Dense_0"]["kernel"], whole["Dense_0"]["kernel"], rtol=1e-5)
+    np.testing.assert_array_equal(updates["Dense_1"]["kernel"], 0)
+
+
+def test_l1_pulls_kernels_towards_zero_at_one_strength():
+    params = {"kernel": jnp.array([[2.0, -0.5, 0.0]]), "bias": jnp.array([2.0])}
+    (updates,) = updates_of(optimizers.l1(0.1), params, [jax.tree.map(jnp.ones_like, params)])
+    np.testing.assert_allclose(updates["kernel"], [[1.1, 0.9, 1.0]], rtol=1e-6)
+    np.testing.assert_array_equal(updates["bias"], 1)
+
+
+TRANSFORMER = {
+    name: {"Dense_0": {"kernel": jnp.ones((2, 2))}}
+    for name in ("embedding", "tokenizer_1", "Conv_0", "block_0", "block_1", "block_10", "LayerNorm_0", "clsifier")
+} | {"positions": jnp.ones((1, 2)), "cls": jnp.ones((1, 2))}
+
+
+def test_layer_decay_lets_layers_near_the_image_move_less():
+    """The blocks are counted by number, not by the order of their names: block_10 is the eleventh, so L = 11."""
+    (updates,) = updates_of(optimizers.layer_decay(0.5), TRANSFORMER, [TRANSFORMER])
+    layers = dict.fromkeys(("embedding", "tokenizer_1", "Conv_0", "positions", "cls"), 0)
+    layers |= {"block_0": 1, "block_1": 2, "block_10": 11, "LayerNorm_0": 12, "clsifier": 12}
+    assert set(layers) == set(TRANSFORMER)
+    for name, layer in layers.items():
+        np.testing.assert_allclose(jax.tree.leaves(updates[name])[0], 0.5 ** (12 - layer), err_msg=name)
+
+
+def test_the_first_pattern_found_gives_the_factor():
+    factors = (("kernel$", 3.0), ("^block_1", 2.0), ("cls", 0.0))
+    (updates,) = updates_of(optimizers.scale_by_path(factors), TRANSFORMER, [TRANSFORMER])
+    assert {name: float(np.mean(leaf)) for name, leaf in updates.items() if name in ("positions", "cls")} == {
+        "positions": 1.0,
+        "cls": 0.0,
+    }
+    np.testing.assert_array_equal(updates["block_1"]["Dense_0"]["kernel"], 3)
+
+
+def test_frozen_parameters_have_no_state():
+    state = optimizers.freeze("^(Conv|positions)", optax.adam(0.1)).init(KERNELS)
+    frozen = sum(KERNELS[name].size for name in ("positions",)) + sum(leaf.size for leaf in KERNELS["Conv_0"].values())
+    total = sum(leaf.size for leaf in jax.tree.leaves(KERNELS))
+    assert sum(leaf.size for leaf in jax.tree.leaves(state)) == 2 * (total - frozen) + 1
+
+
+def test_a_long_list_of_paths_is_cut_short():
+    many = {f"Dense_{i}": jnp.ones(1) for i in range(20)}
+    with pytest.raises(InputError, match=r"'x' is found in .*; there are Dense_0, .* and 12 more\.$"):
+        optimizers.freeze("x", optax.sgd(0.1)).init(many)
