@@ -16,7 +16,7 @@ from jaxrec.data.pipeline import eval_batches, train_batches
 from jaxrec.errors import InputError
 from jaxrec.summary import layer_table
 from jaxrec.task import from_loss
-from jaxrec.types import Array, Batch, Count, NonNegative, Pattern, Positive, Rate, Seed, Weights
+from jaxrec.types import Array, Batch, Count, Factors, NonNegative, Pattern, Positive, Rate, Seed, Share, Weights
 
 
 def build(
@@ -32,7 +32,8 @@ def build(
     clip_norm: Positive | None = None,
     l1: NonNegative = 0.0,
     l2: NonNegative = 0.0,
-    layer_decay: Positive | None = None,
+    rates: Factors = (),
+    layer_decay: Share | None = None,
     freeze: Pattern | None = None,
     class_weights: Literal["balanced"] | Weights | None = None,
     accumulate: Count = 1,
@@ -55,6 +56,7 @@ def build(
       clip_norm: global norm that gradients are clipped to.
       l1: strength of the L1 penalty on kernels.
       l2: strength of the L2 penalty on kernels.
+      rates: pairs of a pattern over parameter paths and the factor their learning rate is multiplied by.
       layer_decay: each block of the network learns by this factor slower than the next (transformers).
       freeze: the paths of parameters that stay as they are, such as "^Conv_0/".
       class_weights: of the examples of each class in the training loss; balanced is N / (K * examples of the class).
@@ -89,7 +91,7 @@ def build(
         network,
         error,
         make_optimizer(
-            optimizer, steps=steps, clip_norm=clip_norm, l1=l1, l2=l2, layer_decay=layer_decay, freeze=freeze
+            optimizer, steps=steps, clip_norm=clip_norm, l1=l1, l2=l2, rates=rates, layer_decay=layer_decay, freeze=freeze
         ),
         train_loss=_weighted(error, class_weights, dataset.label[ids], len(dataset.classes)),
         statistics=metrics.predictions,
