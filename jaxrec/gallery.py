@@ -1,0 +1,70 @@
+"""Pictures of images: a contact sheet, a row for each treatment and a column for each example."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from jaxrec.errors import InputError
+
+CELL = 96  # pixels that an image is enlarged to, about: by a whole factor, so that its own pixels can be counted
+GAP = 8  # pixels between two images
+DPI = 100  # of a figure whose pixels are counted: letters of 10 points are 14 pixels high
+INK, FRAME = "0.2", 0.8  # of letters and of the line around each image
+
+
+def contact_sheet(path: pathlib.Path, rows: Mapping[str, np.ndarray], titles: Sequence[str] = ()) -> None:
+    """Draws rows of images into a PNG, the first row set off from the others.
+
+    Args:
+      path: of the PNG.
+      rows: title -> images [N, H, W, C] in [0, 1] (what lies outside is cut off) or uint8. Three channels are red,
+        green and blue; of others the mean is drawn in grey.
+      titles: of the N columns.
+
+    Raises:
+      InputError: there is nothing to draw, or the rows or titles are not equally many.
+    """
+    from matplotlib.figure import Figure  # takes half a second to import
+
+    shapes = {title: np.shape(images) for title, images in rows.items()}
+    if not shapes or len(set(shapes.values())) > 1 or len(next(iter(shapes.values()))) != 4:
+        raise InputError(f"A contact sheet needs rows of one shape [N, H, W, C], got {shapes}.")
+    count, height, width, _ = next(iter(shapes.values()))
+    if titles and len(titles) != count:
+        raise InputError(f"A contact sheet of {count} columns needs as many titles, got {len(titles)}.")
+    factor = max(1, round(CELL / max(height, width)))
+    height, width = height * factor + 2, width * factor + 2  # with the line around it
+    left = GAP * 2 + 8 * max(map(len, rows))  # pixels, for letters of 10 points
+    top = 30 if titles else GAP * 2
+    # The first row is set off by another gap.
+    tops = [top + row * (height + GAP) + (GAP if row else 0) for row in range(len(rows))]
+    lefts = [left + column * (width + GAP) for column in range(count)]
+    canvas = np.ones((tops[-1] + height + GAP * 2, lefts[-1] + width + GAP * 2, 3))
+    for y, images in zip(tops, rows.values(), strict=True):
+        for x, image in zip(lefts, _drawable(images), strict=True):
+            canvas[y : y + height, x : x + width] = FRAME
+            enlarged = image.repeat(factor, axis=0).repeat(factor, axis=1)
+            canvas[y + 1 : y + height - 1, x + 1 : x + width - 1] = enlarged
+    full_height, full_width, _ = canvas.shape
+    figure = Figure(figsize=(full_width / DPI, full_height / DPI), dpi=DPI)
+    figure.figimage(canvas, origin="upper")
+    letters = {"color": INK, "fontsize": 10}
+    for y, title in zip(tops, rows, strict=True):
+        place = ((left - GAP) / full_width, 1 - (y + height / 2) / full_height)
+        figure.text(*place, title, ha="right", va="center", **letters)
+    for x, title in zip(lefts, titles, strict=False):
+        place = ((x + width / 2) / full_width, 1 - (top - GAP) / full_height)
+        figure.text(*place, _short(title, (width + GAP) // 8), ha="center", va="baseline", **letters)
+    figure.savefig(path, dpi=DPI, pil_kwargs={"optimize": True})
+
+
+def _drawable(images: np.ndarray) -> np.ndarray:
+    """Red, green and blue [N, H, W, 3] in [0, 1]."""
+    images = np.asarray(images)
+    images = images / 255 if images.dtype == np.uint8 else np.clip(images, 0, 1)
+    return images if images.shape[-1] == 3 else images.mean(-1, keepdims=True).repeat(3, axis=-1)
+
+
+def _short(title: str, letters: int) -> str:
+    return title if len(title) <= letters else f"{title[: letters - 1]}…"
