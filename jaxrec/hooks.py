@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
+import numpy as np
+
 from jaxrec.checkpoint import Checkpoints
 from jaxrec.data.pipeline import Batches
 from jaxrec.errors import DivergedError
@@ -21,11 +23,13 @@ def every(steps: int, hook: Hook) -> Hook:
 
 
 def evaluate(**splits: Batches) -> Hook:
-    """Evaluates the state on each split and adds "<split>/<metric>" to the moment's scalars."""
+    """Evaluates the state on each split and adds "<split>/<metric>" to the moment's scalars; arrays are left out."""
 
     def hook(moment: Moment) -> None:
         for split, batches in splits.items():
-            moment.scalars.update({f"{split}/{name}": value for name, value in moment.evaluate(batches).items()})
+            for name, value in moment.evaluate(batches).items():
+                if not isinstance(value, np.ndarray):
+                    moment.scalars[f"{split}/{name}"] = value
 
     return hook
 

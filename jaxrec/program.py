@@ -23,7 +23,7 @@ class Program(NamedTuple):
 
     init: Callable[[], State]  # the state before the first step
     train: Callable[[State, int, int], tuple[State, dict[str, float]]]  # takes steps [first, stop); uses the state up
-    evaluate: Callable[[State, Batches], dict[str, float]]  # one exact pass over a split
+    evaluate: Callable[[State, Batches], dict[str, float | np.ndarray]]  # one exact pass over a split
     template: State  # shapes, types and shardings of a state
     batch_size: int
     log_every: int
@@ -119,7 +119,7 @@ def compile_task(
 
     eval_steps: dict[Any, Callable] = {}
 
-    def evaluate(state: State, batches: Batches) -> dict[str, float]:
+    def evaluate(state: State, batches: Batches) -> dict[str, float | np.ndarray]:
         parallel.check_batch(batches.batch_size)
         data = place(batches.resident)
         arguments = {"batch_size": str(batches.batch_size), **leaf_types(data)}

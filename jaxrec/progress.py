@@ -1,6 +1,7 @@
 """What a run shows while it goes: a live line on a terminal, plain lines anywhere else."""
 
 import datetime
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -9,8 +10,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from jaxrec.train import Moment
 
 
+def headline(names: Collection[str], first: Sequence[str], at_most: int) -> list[str]:
+    """All names where they are few, else those of `first` that are there, or as many as fit where none is."""
+    if len(names) <= at_most:
+        return list(names)
+    return [name for name in first if name in names] or list(names)[:at_most]
+
+
 class ProgressLine:
     """A hook that shows step, metrics, images/s and the time that is left.
+
+    Of an evaluation with many metrics it shows loss and accuracy; metrics.jsonl has them all.
 
     On a terminal one line is redrawn in place, and a line is left behind for each evaluation. Elsewhere (a file, a
     pipe) each moment is one plain line and nothing is redrawn.
@@ -41,7 +51,7 @@ class ProgressLine:
         self._spent = [*self._spent[-9:], (moment.step - moment.previous, moment.seconds)]
         steps, seconds = (sum(column) for column in zip(*self._spent, strict=True))
         left = datetime.timedelta(seconds=round((moment.steps - moment.step) * seconds / steps))
-        values = "  ".join(f"{name} {value:.4f}" for name, value in moment.scalars.items())
+        values = "  ".join(f"{name} {moment.scalars[name]:.4f}" for name in self._shown(moment))
         speed = f"{moment.examples / moment.seconds:,.0f} images/s  {left} left"
         line = f"step {moment.step}/{moment.steps}  {values}  {speed}"
         if not self._console.is_terminal:
@@ -51,6 +61,17 @@ class ProgressLine:
             self._live.update(self._task, completed=moment.step, description=f"{train}  {speed}")
             if any("train/" not in name for name in moment.scalars):
                 self._live.console.print(line, highlight=False, soft_wrap=True)
+
+    def _shown(self, moment: Moment) -> list[str]:
+        """The names of the scalars in a line, split by split."""
+        splits: dict[str, list[str]] = {}
+        for name in moment.scalars:
+            splits.setdefault(name.partition("/")[0], []).append(name)
+        return [
+            name
+            for split, names in splits.items()
+            for name in headline(names, [f"{split}/{metric}" for metric in ("loss", "accuracy", "ema_accuracy")], 4)
+        ]
 
     def __enter__(self) -> "ProgressLine":
         self._live.start()

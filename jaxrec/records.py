@@ -56,22 +56,31 @@ def read(path: pathlib.Path) -> Iterator[dict[str, Any]]:
 
 
 def draw_curves(workdir: pathlib.Path) -> None:
-    """Draws the curves of metrics.jsonl into curves.png: a panel for each metric, a line for each split."""
+    """Draws the curves of metrics.jsonl into curves.png: a panel for each metric, a line for each split.
+
+    What is measured on averaged weights, "ema_accuracy", is a line of its own in the panel of "accuracy".
+    """
     from matplotlib.figure import Figure  # takes half a second to import
 
-    records = list(read(workdir / "metrics.jsonl"))
-    names = dict.fromkeys(name for record in records for name in record if name != "step")
-    panels = list(dict.fromkeys(name.partition("/")[2] for name in names))
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for record in read(workdir / "metrics.jsonl"):
+        for name, value in record.items():
+            if name != "step" and value is not None:
+                curves.setdefault(name, []).append((record["step"], value))
+    panels: dict[str, dict[str, list]] = {}  # metric -> label -> points
+    for name, points in curves.items():
+        split, _, metric = name.partition("/")
+        averaged = metric.startswith("ema_")
+        panels.setdefault(metric.removeprefix("ema_"), {})[f"{split}, ema" if averaged else split] = points
     if not panels:
         return
-    figure = Figure(figsize=(5 * len(panels), 3.5), layout="constrained")
-    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        for name in names:
-            if name.partition("/")[2] == panel:
-                points = [(r["step"], r[name]) for r in records if r.get(name) is not None]
-                axes.plot(
-                    *zip(*points, strict=True), label=name.partition("/")[0], marker="." if len(points) < 30 else ""
-                )
+    columns = min(len(panels), 4)
+    rows = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(5 * columns, 3.5 * rows), layout="constrained")
+    for position, (panel, lines) in enumerate(panels.items(), start=1):
+        axes = figure.add_subplot(rows, columns, position)
+        for label, points in lines.items():
+            axes.plot(*zip(*points, strict=True), label=label, marker="." if len(points) < 30 else "")
         axes.set(xlabel="step", title=panel)
         axes.grid(alpha=0.3)
         axes.legend()

@@ -133,16 +133,19 @@ def _per_device(step: Callable, devices: list[jax.Device]) -> Callable:
     """Wraps `step(state, batch, key) -> (state, metrics)` or `-> metrics` to run under pmap.
 
     Everything that is per device stays at this edge: the batch is cut, each device draws from a key of its own,
-    metrics are summed and what a step collects besides (batch statistics) is averaged. Gradients are averaged where
-    they arise, in `jaxrec.task.minimize`.
+    metrics merge as they say themselves, and what a step collects besides (batch statistics) is averaged. Gradients
+    are averaged where they arise, in `jaxrec.task.minimize`.
     """
+
+    def merged(metrics: PyTree) -> PyTree:
+        return {name: metric.across(AXIS) for name, metric in metrics.items()}
 
     def local(state: PyTree, batch: PyTree, key: jax.Array) -> PyTree:
         out = step(state, batch, jax.random.fold_in(key, jax.lax.axis_index(AXIS)))
         if not isinstance(out, tuple):
-            return jax.lax.psum(out, AXIS)
+            return merged(out)
         state, metrics = out
-        return state.replace(extra=jax.lax.pmean(state.extra, AXIS)), jax.lax.psum(metrics, AXIS)
+        return state.replace(extra=jax.lax.pmean(state.extra, AXIS)), merged(metrics)
 
     mapped = jax.pmap(local, axis_name=AXIS, in_axes=(None, 0, None), out_axes=None, devices=devices)
 

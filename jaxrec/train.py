@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
 from jaxrec.checkpoint import Checkpoints
 from jaxrec.data.pipeline import Batches
@@ -27,7 +28,7 @@ class Moment(NamedTuple):
     state: State
     examples: int  # that the steps since the moment before trained on
     seconds: float  # that those steps took, hooks left out
-    evaluate: Callable[[Batches], dict[str, float]]
+    evaluate: Callable[[Batches], dict[str, float | np.ndarray]]
     scalars: dict[str, float]  # "train/loss", ...: means since the moment before; hooks add what they find
 
 

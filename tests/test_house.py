@@ -70,7 +70,7 @@ ARROWS = {
     "jaxrec.hooks": {"jaxrec.checkpoint", "jaxrec.data.pipeline", "jaxrec.train"},
     "jaxrec.progress": {"jaxrec.train"},
     "jaxrec.records": {"jaxrec.train"},
-    "jaxrec.report": {"jaxrec.hooks", "jaxrec.records", "jaxrec.workdir"},
+    "jaxrec.report": {"jaxrec.hooks", "jaxrec.progress", "jaxrec.records", "jaxrec.workdir"},
     "jaxrec.startup": {"jaxrec.folders"},
     "jaxrec.doctor": {"jaxrec.folders", "jaxrec.startup"},
 }

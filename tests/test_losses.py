@@ -1,47 +1,88 @@
-"""Each loss against numpy: values, gradients, per-example shape."""
+"""Each loss against numpy: values, gradients, mixed examples, limits, per-example shape."""
 
 import functools
 import inspect
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import special
+from sklearn import metrics as sklearn_metrics
 
 from jaxrec import losses
 
-
-def numpy_cross_entropy(logits: np.ndarray, label: np.ndarray, label_smoothing: float = 0.0) -> np.ndarray:
-    classes = logits.shape[-1]
-    target = (1 - label_smoothing) * np.eye(classes)[label] + label_smoothing / classes
-    top = logits.max(-1, keepdims=True)
-    log_softmax = logits - top - np.log(np.exp(logits - top).sum(-1, keepdims=True))
-    return -(target * log_softmax).sum(-1)
+# The references take targets [B, K]; `targets` makes them.
 
 
-def numpy_squared_error(logits: np.ndarray, label: np.ndarray) -> np.ndarray:
-    return ((logits - np.eye(logits.shape[-1])[label]) ** 2).mean(-1)
+def targets(batch: dict[str, np.ndarray], classes: int, label_smoothing: float = 0.0) -> np.ndarray:
+    rows = np.zeros((len(batch["label"]), classes))
+    for row, example in zip(rows, zip(*batch.values(), strict=True), strict=True):
+        label, other, share = (*example, 0, 1.0)[:3]
+        row[label] += share
+        row[other] += 1 - share
+    return rows * (1 - label_smoothing) + label_smoothing / classes
+
+
+def numpy_cross_entropy(logits: np.ndarray, target: np.ndarray) -> np.ndarray:
+    return -(target * special.log_softmax(logits, axis=-1)).sum(-1)
+
+
+def numpy_binary_cross_entropy(logits: np.ndarray, target: np.ndarray) -> np.ndarray:
+    p = special.expit(logits)
+    return -(target * np.log(p) + (1 - target) * np.log(1 - p)).sum(-1)
+
+
+def numpy_focal(logits: np.ndarray, target: np.ndarray, gamma: float = 2.0) -> np.ndarray:
+    p = special.softmax(logits, axis=-1)
+    return -(target * (1 - p) ** gamma * np.log(p)).sum(-1)
+
+
+def numpy_hinge(logits: np.ndarray, target: np.ndarray, margin: float = 1.0) -> np.ndarray:
+    loss = np.zeros(len(logits))
+    for example, label in np.ndindex(*logits.shape):
+        others = np.delete(logits[example], label)
+        loss[example] += target[example, label] * max(0, margin + others.max() - logits[example, label])
+    return loss
+
+
+def numpy_squared_error(logits: np.ndarray, target: np.ndarray) -> np.ndarray:
+    return ((logits - target) ** 2).mean(-1)
 
 
 # name of the loss -> [(its arguments, the same in numpy)]
 REFERENCES = {
     "softmax_cross_entropy": [
         ({}, numpy_cross_entropy),
-        ({"label_smoothing": 0.1}, functools.partial(numpy_cross_entropy, label_smoothing=0.1)),
-        ({"label_smoothing": 0.9}, functools.partial(numpy_cross_entropy, label_smoothing=0.9)),
+        ({"label_smoothing": 0.1}, numpy_cross_entropy),
+        ({"label_smoothing": 0.9}, numpy_cross_entropy),
     ],
+    "sigmoid_cross_entropy": [
+        ({}, numpy_binary_cross_entropy),
+        ({"label_smoothing": 0.1}, numpy_binary_cross_entropy),
+    ],
+    "focal": [
+        ({}, numpy_focal),
+        ({"gamma": 0.5, "label_smoothing": 0.1}, functools.partial(numpy_focal, gamma=0.5)),
+    ],
+    "hinge": [({}, numpy_hinge), ({"margin": 3.0}, functools.partial(numpy_hinge, margin=3.0))],
     "mean_squared_error": [({}, numpy_squared_error)],
 }
 
+MIXED = {"other_label": np.array([1, 0, 2, 3, 3, 0]), "share": np.array([0.75, 0.5, 0.1, 1.0, 0.3, 0.0])}
+
 CASES = [
-    pytest.param(functools.partial(getattr(losses, name), **arguments), reference, id=f"{name}-{arguments}")
+    pytest.param(functools.partial(getattr(losses, name), **arguments), reference, mixed, id=f"{name}-{arguments}{how}")
     for name, cases in REFERENCES.items()
     for arguments, reference in cases
+    for how, mixed in (("", {}), ("-mixed", MIXED))
 ]
 
 
-def random_batch(examples: int = 6, classes: int = 4) -> tuple[np.ndarray, np.ndarray]:
+def random_batch(mixed=None, examples: int = 6, classes: int = 4) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     rng = np.random.default_rng(0)
-    return rng.normal(0, 3, (examples, classes)).astype(np.float32), rng.integers(0, classes, examples)
+    logits = rng.normal(0, 3, (examples, classes)).astype(np.float32)
+    return logits, {"label": rng.integers(0, classes, examples), **(mixed or {})}
 
 
 def test_every_loss_has_a_reference():
@@ -53,28 +94,105 @@ def test_every_loss_has_a_reference():
     assert public == set(REFERENCES)
 
 
-@pytest.mark.parametrize(("loss", "reference"), CASES)
-def test_values_per_example(loss, reference):
-    logits, label = random_batch()
-    values = loss(logits, {"label": label})
+def as_jax(batch):
+    return {name: jnp.asarray(value) for name, value in batch.items()}
+
+
+@pytest.mark.parametrize(("loss", "reference", "mixed"), CASES)
+def test_values_per_example(loss, reference, mixed):
+    logits, batch = random_batch(mixed)
+    values = loss(logits, as_jax(batch))
+    target = targets(batch, 4, loss.keywords.get("label_smoothing", 0.0))
     assert {name: value.shape for name, value in values.items()} == {"loss": (6,), "accuracy": (6,)}
-    np.testing.assert_allclose(values["loss"], reference(logits.astype(np.float64), label), rtol=1e-5)
-    np.testing.assert_array_equal(values["accuracy"], logits.argmax(-1) == label)
+    # Of a value near 0 what rounding leaves is a share of the logits, which are near 3.
+    np.testing.assert_allclose(values["loss"], reference(logits.astype(np.float64), target), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(values["accuracy"], logits.argmax(-1) == batch["label"])
     assert 0 < values["accuracy"].mean() < 1  # else the line above says little
 
 
-@pytest.mark.parametrize(("loss", "reference"), CASES)
-def test_gradient_equals_finite_differences(loss, reference):
-    logits, label = random_batch()
-    gradient = jax.grad(lambda logits: loss(logits, {"label": label})["loss"].sum())(logits)
+@pytest.mark.parametrize(("loss", "reference", "mixed"), CASES)
+def test_gradient_equals_finite_differences(loss, reference, mixed):
+    logits, batch = random_batch(mixed)
+    gradient = jax.grad(lambda logits: loss(logits, as_jax(batch))["loss"].sum())(logits)
     # Differences of the numpy reference in float64: those of the loss itself would be lost in float32.
+    target = targets(batch, 4, loss.keywords.get("label_smoothing", 0.0))
     step, expected = 1e-6, np.zeros(logits.shape)
     for position in np.ndindex(*logits.shape):
         shifted = np.zeros(logits.shape)
         shifted[position] = step
-        above, below = (reference(logits + sign * shifted, label).sum() for sign in (1, -1))
+        above, below = (reference(logits + sign * shifted, target).sum() for sign in (1, -1))
         expected[position] = (above - below) / (2 * step)
     np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_an_example_mixed_with_a_share_of_1_is_unmixed(name):
+    logits, batch = random_batch()
+    mixed = {**batch, "other_label": (batch["label"] + 1) % 4, "share": np.ones(6, np.float32)}
+    loss = getattr(losses, name)
+    jax.tree.map(np.testing.assert_array_equal, loss(logits, mixed), loss(logits, batch))
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_a_share_of_0_is_the_other_label_but_for_the_accuracy(name):
+    logits, batch = random_batch()
+    other = (batch["label"] + 1) % 4
+    loss = getattr(losses, name)
+    values = loss(logits, {**batch, "other_label": other, "share": np.zeros(6, np.float32)})
+    np.testing.assert_array_equal(values["loss"], loss(logits, {"label": other})["loss"])
+    np.testing.assert_array_equal(values["accuracy"], loss(logits, batch)["accuracy"])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_focal_loss_with_gamma_0_is_the_cross_entropy(smoothing):
+    logits, batch = random_batch(as_jax(MIXED))
+
+    def loss(logits, function):
+        return function(logits, batch, label_smoothing=smoothing)["loss"].sum()
+
+    focal, cross_entropy = (
+        jax.value_and_grad(loss)(logits, function)
+        for function in (functools.partial(losses.focal, gamma=0.0), losses.softmax_cross_entropy)
+    )
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), focal, cross_entropy)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+def test_focal_loss_of_extreme_logits_is_finite(gamma):
+    logits = np.array([[1e4, -1e4], [-1e4, 1e4]], np.float32)  # sure and right, sure and wrong
+    loss, gradient = jax.value_and_grad(
+        lambda logits: losses.focal(logits, {"label": np.array([0, 0])}, gamma=gamma)["loss"].sum()
+    )(logits)
+    np.testing.assert_allclose(loss, 2e4, rtol=1e-6)
+    np.testing.assert_allclose(gradient, [[0, 0], [-1, 1]], atol=1e-6)
+
+
+def test_sigmoid_cross_entropy_pulls_on_the_logit_of_the_label_as_hard_with_any_number_of_classes():
+    for classes in (2, 100):
+        gradient = jax.grad(
+            lambda logits: losses.sigmoid_cross_entropy(logits, {"label": np.array([1])})["loss"].sum()
+        )(np.zeros((1, classes), np.float32))
+        assert gradient[0, 1] == -0.5
+
+
+def test_hinge_equals_scikit_learns():
+    logits, batch = random_batch(examples=50)
+    expected = sklearn_metrics.hinge_loss(batch["label"], logits, labels=range(4))
+    np.testing.assert_allclose(losses.hinge(logits, batch)["loss"].mean(), expected, rtol=1e-6)
+
+
+def test_hinge_of_tied_logits_is_the_margin_whoever_is_right():
+    tied = np.zeros((3, 3), np.float32)
+    np.testing.assert_array_equal(losses.hinge(tied, {"label": np.arange(3)}, margin=2.0)["loss"], [2, 2, 2])
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", REFERENCES)
+def test_what_has_diverged_is_no_number(name, wrong):
+    logits = np.array([[wrong, 0, 0]], np.float32)
+    values = getattr(losses, name)(logits, {"label": np.array([0])})
+    assert np.isnan(values["accuracy"]).all()
+    assert not np.isfinite(getattr(losses, name)(logits * np.nan, {"label": np.array([0])})["loss"]).any()
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

@@ -5,9 +5,10 @@ import json
 import math
 
 import pytest
+from matplotlib.figure import Figure
 from rich.console import Console
 
-from jaxrec.progress import ProgressLine
+from jaxrec.progress import ProgressLine, headline
 from jaxrec.records import Records, draw_curves, read
 from jaxrec.train import Moment
 
@@ -21,7 +22,7 @@ def moment(step: int, **scalars: float) -> Moment:
         examples=640,
         seconds=0.5,
         evaluate=None,
-        scalars={name.replace("_", "/"): value for name, value in scalars.items()},
+        scalars={name.replace("_", "/", 1): value for name, value in scalars.items()},
     )
 
 
@@ -76,6 +77,37 @@ def test_curves_are_drawn(tmp_path):
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are saved."""
+    figures = []
+    save = Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, *args, **options: figures.append(self) or save(self, *args, **options)
+    )
+    return figures
+
+
+def test_each_metric_has_a_panel_and_no_row_more_than_four(tmp_path, drawn):
+    names = ["loss", "accuracy", "f1_macro", "f1_micro", "auc", "ece"]
+    with Records(tmp_path) as record:
+        record(moment(10, train_loss=0.5, train_accuracy=0.25))
+        record(moment(20, **{f"validation_{name}": 0.5 for name in names}, validation_ema_accuracy=0.75))
+    draw_curves(tmp_path)
+    assert [axes.get_title() for axes in drawn[0].axes] == names
+    assert [axes.get_subplotspec().colspan.start for axes in drawn[0].axes] == [0, 1, 2, 3, 0, 1]
+    assert [axes.get_subplotspec().rowspan.start for axes in drawn[0].axes] == [0, 0, 0, 0, 1, 1]
+    lines = {line.get_label(): line.get_xydata().tolist() for line in drawn[0].axes[1].lines}
+    assert lines == {"train": [[10, 0.25]], "validation": [[20, 0.5]], "validation, ema": [[20, 0.75]]}
+
+
+def test_a_metric_that_never_was_a_number_has_no_panel(tmp_path, drawn):
+    with Records(tmp_path) as record:
+        record(moment(10, validation_loss=0.5, validation_auc=math.nan))
+    draw_curves(tmp_path)
+    assert [axes.get_title() for axes in drawn[0].axes] == ["loss"]
+
+
 def test_a_run_without_moments_draws_nothing(tmp_path):
     Records(tmp_path).__exit__()
     draw_curves(tmp_path)
@@ -98,3 +130,28 @@ def test_a_terminal_gets_a_live_line_and_a_file_plain_lines(terminal):
         assert "\r" not in shown
         assert "\x1b" not in shown
         assert len(shown.splitlines()) == 10
+
+
+def test_of_many_metrics_the_line_shows_loss_and_accuracy():
+    names = ["accuracy", "auc", "ece", "ema_accuracy", "f1_macro", "loss"]
+    file = io.StringIO()
+    with ProgressLine(100, console=Console(file=file)) as progress:
+        progress(moment(10, train_loss=1.0, train_accuracy=0.0, **{f"validation_{name}": 0.5 for name in names}))
+    metrics = file.getvalue().removeprefix("step 10/100  ").partition("  1,280")[0]
+    assert metrics == (
+        "train/loss 1.0000  train/accuracy 0.0000  "
+        "validation/loss 0.5000  validation/accuracy 0.5000  validation/ema_accuracy 0.5000"
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (["fid", "loss", "kl"], ["fid", "loss", "kl"]),
+        (["accuracy", "auc", "ece", "loss"], ["loss", "accuracy"]),
+        (["a", "b", "c", "d"], ["a", "b", "c"]),
+        ([], []),
+    ],
+)
+def test_a_headline_is_all_where_that_is_little(names, shown):
+    assert headline(names, ("loss", "accuracy"), 3) == shown

@@ -13,6 +13,7 @@ from jaxrec import losses, sharding
 from jaxrec.data import sources
 from jaxrec.data.pipeline import train_batches
 from jaxrec.errors import InputError
+from jaxrec.metrics import Mean
 from jaxrec.models import CNN
 from jaxrec.preprocess import unit_range
 from jaxrec.program import compile_task
@@ -151,8 +152,8 @@ def test_pmap_gives_each_device_noise_of_its_own():
     """Dropout under pmap must not drop the same on every device."""
 
     def step(state, batch, key):
-        return {"noise": jax.random.uniform(key) * jnp.eye(8)[batch["device"][0]]}
+        return {"noise": Mean(jax.random.uniform(key) * jnp.eye(8)[batch["device"][0]], jnp.ones(()))}
 
     spread = data_parallel(parallel="pmap").spread(step)
-    noise = spread({}, {"device": np.arange(8)}, jax.random.key(0))["noise"]
+    noise = spread({}, {"device": np.arange(8)}, jax.random.key(0))["noise"].total
     assert len(set(noise.tolist())) == 8
