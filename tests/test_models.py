@@ -15,7 +15,14 @@ from jaxrec import models
 from jaxrec.errors import InputError
 
 IMAGENET = {"width": 64, "stem": "large", "shortcut": "project", "classes": 1000}
+CCT_SMALL = {"width": 128, "heads": 2, "mlp": 128, "convolutions": 2}
 VIT_BLOCK = 2 * 2 * 192 + (192 * 576 + 576) + (192 * 192 + 192) + (192 * 768 + 768) + (768 * 192 + 192)
+
+
+def compact_block(d: int, mlp: int) -> int:
+    """Two norms, queries, keys and values without a bias, the attention's output, two dense layers."""
+    return 2 * 2 * d + d * 3 * d + (d * d + d) + (d * mlp + mlp) + (mlp * d + d)
+
 
 # Where a count is not worked out in its line, it is what that tutorial's own framework prints.
 PARAMETERS = {
@@ -52,6 +59,12 @@ PARAMETERS = {
             (9, 7, 2),
             4 * (14 * 8 + 8 * 8 + 8) + 4 * (8 * 8 + 8 * 8 + 8) + (8 * 10 + 10),
         ),
+        # Two directions: the second layer sees both, and so does the output.
+        (
+            {"cell": "gru", "layers": 2, "hidden": 8, "bidirectional": True},
+            (9, 7, 2),
+            2 * (3 * (14 * 8 + 8 * 8 + 8) + 8) + 2 * (3 * (16 * 8 + 8 * 8 + 8) + 8) + (16 * 10 + 10),
+        ),
     ],
     "ResNet": [
         # He et al. give 0.27 M, 0.46 M and 0.85 M.
@@ -72,6 +85,36 @@ PARAMETERS = {
         ),
         # without the extra token and its position
         ({"pool": "mean"}, (32, 32, 3), (48 * 192 + 192) + 64 * 192 + 6 * VIT_BLOCK + 2 * 192 + (192 * 10 + 10)),
+        # without learned positions either
+        (
+            {"pool": "mean", "positions": "sincos"},
+            (32, 32, 3),
+            (48 * 192 + 192) + 6 * VIT_BLOCK + 2 * 192 + (192 * 10 + 10),
+        ),
+        # ViT-Lite-7/4: Hassani et al. give 3.717 M.
+        (
+            {"patch": 4, "width": 256, "depth": 7, "heads": 4, "mlp": 512, "qkv_bias": False},
+            (32, 32, 3),
+            (48 * 256 + 256) + 256 + 65 * 256 + 7 * compact_block(256, 512) + 2 * 256 + (256 * 10 + 10),
+        ),
+    ],
+    "CCT": [
+        # CCT-2/3x2, CCT-4/3x2, CCT-7/3x1: Hassani et al. give 0.284 M, 0.482 M, 3.760 M. The first in its parts:
+        # convolutions, 8x8 positions, blocks, norm, pooling, output.
+        (CCT_SMALL | {"depth": 2}, (32, 32, 3), 283_723),
+        (
+            CCT_SMALL | {"depth": 2, "positions": "sincos"},
+            (32, 32, 3),
+            (27 * 64 + 576 * 128) + 2 * compact_block(128, 128) + 2 * 128 + (128 + 1) + (128 * 10 + 10),
+        ),
+        (CCT_SMALL | {"depth": 4}, (32, 32, 3), 482_123),
+        ({}, (32, 32, 3), 27 * 256 + 16**2 * 256 + 7 * compact_block(256, 512) + 2 * 256 + 257 + (256 * 10 + 10)),
+        # CCT-14/7x2, which has strides of 2 in its convolutions: 22.36 M with 14 x 14 tokens of 224 pixels
+        (
+            {"kernel": 7, "convolutions": 2, "width": 384, "depth": 14, "heads": 6, "mlp": 1152, "classes": 1000},
+            (224, 224, 3),
+            (147 * 64 + 49 * 64 * 384) + 14**2 * 384 + 14 * compact_block(384, 1152) + 2 * 384 + 385 + 385_000,
+        ),
     ],
 }
 

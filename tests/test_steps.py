@@ -17,7 +17,8 @@ def gradient(module: nn.Module, shape: tuple[int, ...], **arguments) -> str:
 
         def total(params, image):
             others = {name: value for name, value in variables.items() if name != "params"}
-            y, _ = module.apply({"params": params, **others}, image, mutable=list(others), **arguments)
+            rngs = {"dropout": key}
+            y, _ = module.apply({"params": params, **others}, image, mutable=list(others), rngs=rngs, **arguments)
             return jnp.sum(y**2)
 
         return jax.grad(total, (0, 1))(variables["params"], image)
@@ -59,7 +60,10 @@ def test_a_forward_convolution_is_not_slow(module):
         models.RNN(hidden=8, read="pixels"),
         models.ResNet(blocks=(1, 1), width=8),
         models.ResNet(blocks=(1, 1), width=8, block="bottleneck", stem="large", shortcut="project"),
+        models.RNN(cell="gru", hidden=8, bidirectional=True),
         models.ViT(width=12, depth=1, mlp=12),
+        models.CCT(width=8, depth=1, heads=2, mlp=8, convolutions=2),
+        models.CCT(width=8, depth=1, heads=2, mlp=8, kernel=7),
     ],
     ids=lambda model: type(model).__name__,
 )
