@@ -13,6 +13,10 @@ OURS = ("jaxrec", "experiments", "configs", "launch", "benchmarks", "tests")
 
 # What each module may import from jaxrec. Every module may import these two as well.
 ANYONE_MAY = {"jaxrec.errors", "jaxrec.types"}
+NETWORKS = (
+    *("alexnet", "cct", "cnn", "densenet", "googlenet", "lenet", "mlp", "preact", "resnet", "rnn", "vgg", "vit"),
+    "whitened",
+)
 ARROWS = {
     # leaves: none imports another
     "jaxrec": set(),
@@ -47,15 +51,22 @@ ARROWS = {
     },
     # what is learned
     "jaxrec.data.sources": {"jaxrec.data.pipeline", "jaxrec.folders"},
-    "jaxrec.models": {f"jaxrec.models.{name}" for name in ("cct", "cnn", "mlp", "resnet", "rnn", "vit")},
-    "jaxrec.models.blocks": set(),
+    "jaxrec.models": {f"jaxrec.models.{name}" for name in NETWORKS},
+    "jaxrec.models.blocks": {"jaxrec.layers"},
+    "jaxrec.models.alexnet": {"jaxrec.layers", "jaxrec.models.blocks"},
     "jaxrec.models.cct": {"jaxrec.layers", "jaxrec.models.transformer"},
     "jaxrec.models.cnn": {"jaxrec.layers", "jaxrec.models.blocks"},
+    "jaxrec.models.densenet": {"jaxrec.layers", "jaxrec.models.blocks"},
+    "jaxrec.models.googlenet": {"jaxrec.layers", "jaxrec.models.blocks"},
+    "jaxrec.models.lenet": {"jaxrec.models.cnn"},
     "jaxrec.models.mlp": {"jaxrec.models.blocks"},
-    "jaxrec.models.resnet": {"jaxrec.layers"},
+    "jaxrec.models.preact": {"jaxrec.models.blocks"},
+    "jaxrec.models.resnet": {"jaxrec.layers", "jaxrec.models.blocks"},
     "jaxrec.models.rnn": {"jaxrec.layers.platform", "jaxrec.models.blocks"},
     "jaxrec.models.transformer": {"jaxrec.models.blocks"},
+    "jaxrec.models.vgg": {"jaxrec.layers", "jaxrec.models.blocks"},
     "jaxrec.models.vit": {"jaxrec.layers", "jaxrec.models.transformer"},
+    "jaxrec.models.whitened": {"jaxrec.layers"},
     "jaxrec.task": {"jaxrec.metrics", "jaxrec.sharding"},
     # how it is run
     "jaxrec.checkpoint": {"jaxrec.trees"},

@@ -16,6 +16,9 @@ from jaxrec.errors import InputError
 
 IMAGENET = {"width": 64, "stem": "large", "shortcut": "project", "classes": 1000}
 CCT_SMALL = {"width": 128, "heads": 2, "mlp": 128, "convolutions": 2}
+VGG_IMAGENET = {"hidden": (4096, 4096), "classes": 1000}
+# Input times output channels of the paper's 5x5 convolutions.
+WIDEST = 16 * 32 + 32 * 96 + 16 * 48 + 2 * 24 * 64 + 32 * 64 + 2 * 32 * 128 + 48 * 128
 VIT_BLOCK = 2 * 2 * 192 + (192 * 576 + 576) + (192 * 192 + 192) + (192 * 768 + 768) + (768 * 192 + 192)
 
 
@@ -115,6 +118,72 @@ PARAMETERS = {
             (224, 224, 3),
             (147 * 64 + 49 * 64 * 384) + 14**2 * 384 + 14 * compact_block(384, 1152) + 2 * 384 + 385 + 385_000,
         ),
+    ],
+    "LeNet5": [
+        # 5x5 of 32x32 pixels remain; images of 28x28 are framed to 32x32.
+        ({}, (32, 32, 1), 61_706),
+        ({}, (28, 28, 1), 61_706),
+    ],
+    "AlexNet": [
+        # torchvision's alexnet
+        ({"stem": "large", "classes": 1000}, (224, 224, 3), 61_100_840),
+        # 3x3 of 32x32 pixels remain, and the first kernel has 25 weights.
+        (
+            {},
+            (32, 32, 3),
+            (25 * 3 * 64 + 64)
+            + (25 * 64 * 192 + 192)
+            + (9 * 192 * 384 + 384)
+            + (9 * 384 * 256 + 256)
+            + (9 * 256 * 256 + 256)
+            + (9 * 256 * 4096 + 4096)
+            + (4096 * 4096 + 4096)
+            + (4096 * 10 + 10),
+        ),
+    ],
+    "VGG": [
+        # torchvision's vgg11, 13, 16, 19, then with batch norm
+        (VGG_IMAGENET | {"depth": 11, "norm": "none"}, (224, 224, 3), 132_863_336),
+        (VGG_IMAGENET | {"depth": 13, "norm": "none"}, (224, 224, 3), 133_047_848),
+        (VGG_IMAGENET | {"depth": 16, "norm": "none"}, (224, 224, 3), 138_357_544),
+        (VGG_IMAGENET | {"depth": 19, "norm": "none"}, (224, 224, 3), 143_667_240),
+        (VGG_IMAGENET | {"depth": 11}, (224, 224, 3), 132_868_840),
+        (VGG_IMAGENET | {"depth": 13}, (224, 224, 3), 133_053_736),
+        (VGG_IMAGENET | {"depth": 16}, (224, 224, 3), 138_365_992),
+        (VGG_IMAGENET | {"depth": 19}, (224, 224, 3), 143_678_248),
+        # pytorch-cifar's VGG16
+        ({}, (32, 32, 3), 14_728_266),
+    ],
+    "GoogLeNet": [
+        # torchvision's googlenet without auxiliary classifiers
+        ({"stem": "large", "widest": "3x3", "classes": 1000}, (224, 224, 3), 6_624_904),
+        # The paper's 5x5 has 16 weights more than torchvision's 3x3 in each of the nine modules.
+        ({"stem": "large", "classes": 1000}, (224, 224, 3), 6_624_904 + 16 * WIDEST),
+        # pytorch-cifar's GoogLeNet
+        ({"widest": "3x3-3x3", "bias": True}, (32, 32, 3), 6_166_250),
+    ],
+    "PreActResNet": [
+        # pytorch-cifar's PreActResNet18, and with the paper's norm after the last block
+        ({"last_norm": False}, (32, 32, 3), 11_171_146),
+        ({}, (32, 32, 3), 11_171_146 + 2 * 512),
+    ],
+    "WideResNet": [
+        # The authors give 2.75 M and 36.5 M.
+        ({"depth": 16, "widen": 4}, (32, 32, 3), 2_748_890),
+        ({"depth": 28, "widen": 10}, (32, 32, 3), 36_479_194),
+        ({"depth": 28, "widen": 10, "classes": 100}, (32, 32, 3), 36_479_194 + 90 * (640 + 1)),
+    ],
+    "DenseNet": [
+        # L=100, k=12 of the authors' code; the paper gives 0.8 M, and 1.0 M for the plain L=40, k=12.
+        ({}, (32, 32, 3), 769_162),
+        (
+            {"blocks": (12, 12, 12), "width": 16, "bottleneck": False, "compress": False},
+            (32, 32, 3),
+            1_019_722,
+        ),
+        # torchvision's densenet121, 169
+        ({"blocks": (6, 12, 24, 16), "growth": 32, "stem": "large", "classes": 1000}, (224, 224, 3), 7_978_856),
+        ({"blocks": (6, 12, 32, 32), "growth": 32, "stem": "large", "classes": 1000}, (224, 224, 3), 14_149_480),
     ],
 }
 

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxrec import layers
-from jaxrec.errors import InputError
-from jaxrec.models.blocks import ACTIVATIONS
+from jaxrec.models.blocks import ACTIVATIONS, batch_norm, something_left
 from jaxrec.types import Array, Blocks, Count, Rate, Widths
 
 POOLS = {"max": layers.max_pool, "average": layers.avg_pool}
@@ -78,11 +77,8 @@ class CNN(nn.Module):
                 x = activation(self._normalise(x, train))
                 if pooled and not early:
                     x = pool(x)
-                if not x.size:
-                    raise InputError(
-                        f"CNN widths = {self.widths}, padding = {self.padding!r}: nothing is left of an image of "
-                        f"{image.shape[1]}x{image.shape[2]} pixels. Use fewer blocks or padding = 'SAME'."
-                    )
+                what = f"CNN widths = {self.widths}, padding = {self.padding!r}"
+                x = something_left(x, image, what, "Use fewer blocks or padding = 'SAME'.")
         x = x.reshape(x.shape[0], -1)  # [B, D]
         for width in self.hidden:
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
@@ -95,10 +91,8 @@ class CNN(nn.Module):
         if self.norm == "none":
             return x
         if self.norm == "batch":
-            norm = layers.BatchNorm(use_running_average=not train, momentum=0.9, dtype=jnp.float32)
-        else:
-            norm = nn.GroupNorm(num_groups=_groups(x.shape[-1]), dtype=jnp.float32)
-        return norm(x).astype(self.dtype)
+            return batch_norm(x, train=train, dtype=self.dtype)
+        return nn.GroupNorm(num_groups=_groups(x.shape[-1]), dtype=jnp.float32)(x).astype(self.dtype)
 
 
 def _groups(width: int) -> int:

@@ -7,9 +7,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxrec import layers
-from jaxrec.types import Array, Count, Widths
-
-he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+from jaxrec.models.blocks import DropPath, batch_norm, conv, linear_rule, mean_logits, norm_relu
+from jaxrec.types import Array, Count, Rate, Widths
 
 
 class ResNet(nn.Module):
@@ -30,6 +29,7 @@ class ResNet(nn.Module):
       stem: a 3x3 convolution, or for large images a 7x7 convolution of stride 2 and a 3x3 max pool of stride 2.
       shortcut: where the shape changes: every other pixel and channels of zeros (the paper's option A), or a 1x1
         convolution (option B).
+      stochastic_depth: rate at which the last block is dropped, the others in line with their depth.
       dtype: of the computation; parameters, norms and logits stay float32.
     """
 
@@ -39,53 +39,40 @@ class ResNet(nn.Module):
     block: Literal["basic", "bottleneck"] = "basic"
     stem: Literal["small", "large"] = "small"
     shortcut: Literal["pad", "project"] = "pad"
+    stochastic_depth: Rate = 0.0
     dtype: Literal["float32", "bfloat16"] = "float32"
 
     @nn.compact
     def __call__(self, image: Array, *, train: bool) -> Array:
-        """Maps images [B, H, W, C] to logits [B, K]; `train` switches batch statistics on."""
-        norm = functools.partial(_norm, train=train, dtype=self.dtype)
+        """Maps images [B, H, W, C] to logits [B, K]; `train` switches dropping and batch statistics on."""
+        act = functools.partial(norm_relu, train=train, dtype=self.dtype)
         x = image.astype(self.dtype)
         if self.stem == "small":
-            x = nn.relu(norm(self._conv(x, self.width, 3)))
+            x = act(conv(x, self.width, 3, dtype=self.dtype))
         else:
-            x = nn.relu(norm(self._conv(x, self.width, 7, 2)))
+            x = act(conv(x, self.width, 7, 2, dtype=self.dtype))
             x = layers.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+        rates = iter(linear_rule(self.stochastic_depth, sum(self.blocks)))
         for stage, count in enumerate(self.blocks):
             for index in range(count):
-                x = self._residual(x, self.width * 2**stage, 2 if stage and not index else 1, norm)
-        x = x.mean((1, 2), dtype=jnp.float32)  # [B, D]
-        return nn.Dense(self.classes, dtype=jnp.float32)(x)
+                x = self._residual(x, self.width * 2**stage, 2 if stage and not index else 1, next(rates), train)
+        return mean_logits(x, self.classes)
 
-    def _conv(self, x: Array, width: int, kernel: int, stride: int = 1) -> Array:
-        """A convolution that pads alike on both sides, so that odd and even images halve as in the references."""
-        return layers.Conv(
-            width,
-            (kernel, kernel),
-            strides=(stride, stride),
-            padding=kernel // 2,
-            use_bias=False,
-            kernel_init=he_normal,
-            dtype=self.dtype,
-        )(x)
-
-    def _residual(self, x: Array, width: int, stride: int, norm: nn.Module) -> Array:
+    def _residual(self, x: Array, width: int, stride: int, rate: float, train: bool) -> Array:
         """[B, H, W, C] -> relu(f(x) + shortcut(x))."""
+        norm = functools.partial(batch_norm, train=train, dtype=self.dtype)
+        act = functools.partial(norm_relu, train=train, dtype=self.dtype)
+        convolve = functools.partial(conv, dtype=self.dtype)
         if self.block == "basic":
-            y = nn.relu(norm(self._conv(x, width, 3, stride)))
-            y = norm(self._conv(y, width, 3))
+            y = act(convolve(x, width, 3, stride))
+            y = norm(convolve(y, width, 3))
         else:
-            y = nn.relu(norm(self._conv(x, width, 1)))
-            y = nn.relu(norm(self._conv(y, width, 3, stride)))
-            y = norm(self._conv(y, 4 * width, 1))
+            y = act(convolve(x, width, 1))
+            y = act(convolve(y, width, 3, stride))
+            y = norm(convolve(y, 4 * width, 1))
         more = y.shape[-1] - x.shape[-1]
         if self.shortcut == "project" and (more or stride > 1):
-            x = norm(self._conv(x, y.shape[-1], 1, stride))
+            x = norm(convolve(x, y.shape[-1], 1, stride))
         elif more or stride > 1:
             x = jnp.pad(x[:, ::stride, ::stride], ((0, 0), (0, 0), (0, 0), (more // 2, more - more // 2)))
-        return nn.relu(y + x)
-
-
-def _norm(x: Array, *, train: bool, dtype: str) -> Array:
-    """Batch norm in float32 (Ioffe and Szegedy, 2015)."""
-    return layers.BatchNorm(use_running_average=not train, momentum=0.9, dtype=jnp.float32)(x).astype(dtype)
+        return nn.relu(DropPath(rate)(y, train=train) + x)
