@@ -139,16 +139,20 @@ def predictions(logits: Array, batch: Batch) -> dict[str, Predictions]:
       logits: [B, K].
       batch: holds "label", [B] integers in [0, K), and "mask", [B].
     """
-    return {"predictions": Predictions(logits.astype(jnp.float32), batch["label"], batch["mask"])}
+    return {"": Predictions(logits.astype(jnp.float32), batch["label"], batch["mask"])}
 
 
 def compute(parts: Sequence[Metrics]) -> dict[str, float | np.ndarray]:
-    """Fetches the statistics of several batches, merges them and turns each into its number, or its several."""
+    """Fetches the statistics of several batches, merges them and turns each into its number.
+
+    One that has several numbers is stored under the prefix of their names: "" or "ema_".
+    """
     parts = jax.device_get(list(parts))
     results = {}
     for name, first in parts[0].items():
         result = type(first).merge([part[name] for part in parts]).compute()
-        results.update(result if isinstance(result, Mapping) else {name: result})
+        several = result if isinstance(result, Mapping) else {"": result}
+        results.update({name + inner: value for inner, value in several.items()})
     return results
 
 

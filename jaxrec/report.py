@@ -32,7 +32,8 @@ def write(
     """Writes result.json and curves.png, and where the metrics hold them, what is known of each class.
 
     Of the split "test", or of "validation" where there is no test: `confusion_<split>.csv` and `.png` from
-    `confusion`, `per_class_<split>.csv` from `per_class`, as in `jaxrec.metrics.Predictions`.
+    `confusion`, `per_class_<split>.csv` from `per_class`, as in `jaxrec.metrics.Predictions`; those of the moving
+    average where there is one.
 
     Args:
       workdir: the run's folder.
@@ -90,6 +91,7 @@ def _cell(name: str, value: float | None) -> str:
 
 def _write_classes(workdir: pathlib.Path, split: str, values: Mapping[str, Any], notes: Mapping[str, Any]) -> None:
     """Writes the tables and the picture by class of one split."""
+    values = {**values, **{name.removeprefix("ema_"): value for name, value in values.items() if "ema_" in name}}
     if "confusion" in values:
         names = _class_names(notes, len(values["confusion"]))
         rows = [[name, *counts] for name, counts in zip(names, values["confusion"].tolist(), strict=True)]

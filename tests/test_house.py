@@ -21,6 +21,7 @@ ARROWS = {
     # leaves: none imports another
     "jaxrec": set(),
     "jaxrec.preprocess": set(),
+    "jaxrec.views": set(),
     "jaxrec.data": set(),
     "jaxrec.data.pipeline": set(),
     "jaxrec.errors": set(),
@@ -68,6 +69,8 @@ ARROWS = {
     "jaxrec.models.vit": {"jaxrec.layers", "jaxrec.models.transformer"},
     "jaxrec.models.whitened": {"jaxrec.layers"},
     "jaxrec.task": {"jaxrec.metrics", "jaxrec.sharding"},
+    "jaxrec.average": {"jaxrec.metrics", "jaxrec.task"},
+    "jaxrec.transfer": {"jaxrec.task", "jaxrec.trees"},
     # how it is run
     "jaxrec.checkpoint": {"jaxrec.trees"},
     "jaxrec.program": {

@@ -233,7 +233,7 @@ def test_rows_of_several_devices_stay_in_the_order_of_the_batch(parallel):
     def step(state, batch, key):
         return metrics.predictions(batch["id"][:, None], batch)
 
-    merged = jax.jit(spread(step))({}, batch, jax.random.key(0))["predictions"]
+    merged = jax.jit(spread(step))({}, batch, jax.random.key(0))[""]
     np.testing.assert_array_equal(merged.label, np.arange(16))
     np.testing.assert_array_equal(merged.logits[:, 0], np.arange(16))
 
