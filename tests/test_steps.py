@@ -64,8 +64,19 @@ def test_a_forward_convolution_is_not_slow(module):
         models.ViT(width=12, depth=1, mlp=12),
         models.CCT(width=8, depth=1, heads=2, mlp=8, convolutions=2),
         models.CCT(width=8, depth=1, heads=2, mlp=8, kernel=7),
+        models.LeNet5(),
+        models.AlexNet(width=8, hidden=(8,), dropout=0.0),
+        models.AlexNet(width=8, hidden=(8,), dropout=0.0, stem="large"),
+        models.VGG(depth=11, width=8),
+        models.GoogLeNet(width=8),
+        models.GoogLeNet(width=8, stem="large"),
+        models.PreActResNet(blocks=(1, 1), width=8),
+        models.WideResNet(depth=10, widen=1),
+        models.DenseNet(blocks=(1, 1), growth=8),
+        models.DenseNet(blocks=(1, 1), growth=8, stem="large"),
     ],
     ids=lambda model: type(model).__name__,
 )
 def test_no_network_of_ours_is_slow_in_a_loop(model):
-    assert not slow_in_a_loop(gradient(model, (2, 16, 16, 3), train=True))
+    large = getattr(model, "stem", "small") == "large"
+    assert not slow_in_a_loop(gradient(model, (2, 64, 64, 3) if large else (2, 32, 32, 3), train=True))

@@ -104,7 +104,7 @@ class WideResNet(nn.Module):
         """
         blocks, rest = divmod(self.depth - 4, 6)
         if blocks < 1 or rest:
-            near = [6 * max(1, blocks + more) + 4 for more in (0, 1)]
+            near = sorted({6 * max(1, blocks + more) + 4 for more in (0, 1)})
             raise InputError(f"WideResNet depth = {self.depth} is not 6 n + 4: use {' or '.join(map(str, near))}.")
         network = PreActResNet(
             classes=self.classes,
