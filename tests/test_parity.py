@@ -144,7 +144,7 @@ NETWORKS = [
     (models.LeNet5(classes=3), lenet, (8, 8, 1)),
     (models.AlexNet(classes=3, width=2, hidden=(8, 6), dropout=0.0), alexnet, (17, 17, 3)),
     (models.VGG(classes=3, depth=11, width=2), vgg, (32, 32, 3)),
-    (models.GoogLeNet(classes=3, width=4, widest="3x3-3x3", bias=True), googlenet, (9, 9, 3)),
+    (models.GoogLeNet(classes=3, width=8, widest="3x3-3x3", bias=True), googlenet, (9, 9, 3)),
     (models.ResNet(classes=3, blocks=(2, 1), width=4), resnet, (8, 8, 3)),
     (models.PreActResNet(classes=3, blocks=(2, 1), width=4), preact, (9, 8, 3)),
     (models.WideResNet(classes=3, depth=10, widen=1), preact, (8, 8, 3)),
