@@ -9,15 +9,17 @@ ACTIVATIONS = {"relu": nn.relu, "tanh": jnp.tanh, "sigmoid": nn.sigmoid, "gelu":
 
 
 class DropPath(nn.Module):
-    """Drops a residual branch of whole examples in training: stochastic depth (Huang et al., 2016).
+    """Stochastic depth (Huang et al., 2016): drops a residual branch for whole examples.
+
+    What is kept is scaled up in training, where the paper scales down in evaluation: the same expectation.
 
     Attributes:
-      rate: share of the examples whose branch is 0; the others' are divided by 1 - rate.
+      rate: share of the examples that are dropped.
     """
 
-    rate: Rate
+    rate: Rate = 0.0
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
-        """Maps [B, ...] to [B, ...]; `train` switches dropping on."""
+        """Maps [B, ...] to the same shape; `train` switches dropping on."""
         return nn.Dropout(self.rate, broadcast_dims=tuple(range(1, x.ndim)), deterministic=not train)(x)
