@@ -112,7 +112,7 @@ PARAMETERS = {
         ),
         (CCT_SMALL | {"depth": 4}, (32, 32, 3), 482_123),
         ({}, (32, 32, 3), 27 * 256 + 16**2 * 256 + 7 * compact_block(256, 512) + 2 * 256 + 257 + (256 * 10 + 10)),
-        # CCT-14/7x2, which has strides of 2 in its convolutions: 22.36 M with 14 x 14 tokens of 224 pixels
+        # CCT-14/7x2: convolutions and pools with a stride of 2 leave 14 x 14 tokens of 224 pixels.
         (
             {"kernel": 7, "convolutions": 2, "width": 384, "depth": 14, "heads": 6, "mlp": 1152, "classes": 1000},
             (224, 224, 3),
