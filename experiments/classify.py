@@ -87,12 +87,20 @@ def build(
     }
     steps = train.steps or math.ceil(train.epochs * shuffled.examples / train.batch_size)
     network, error = make(models, model)(classes=len(dataset.classes)), make(losses, loss)
+    tx = make_optimizer(
+        optimizer,
+        steps=steps,
+        clip_norm=clip_norm,
+        l1=l1,
+        l2=l2,
+        rates=rates,
+        layer_decay=layer_decay,
+        freeze=freeze,
+    )
     task = from_loss(
         network,
         error,
-        make_optimizer(
-            optimizer, steps=steps, clip_norm=clip_norm, l1=l1, l2=l2, rates=rates, layer_decay=layer_decay, freeze=freeze
-        ),
+        tx,
         train_loss=_weighted(error, class_weights, dataset.label[ids], len(dataset.classes)),
         statistics=metrics.predictions,
         views=getattr(views, test_views) if test_views else None,

@@ -46,6 +46,8 @@ def test_each_epoch_holds_every_example_once(count, batch_size, seed, data):
     steps = -(-epochs * len(ids) // batch_size)
     stream = list(itertools.chain.from_iterable(batch_ids(batches, step) for step in range(steps)))
     assert all(len(batch_ids(batches, step)) == batch_size for step in range(steps))
+    numbers = [epoch for step in range(steps) for epoch in batches.host(step)["epoch"]]
+    assert numbers == [position // len(ids) for position in range(steps * batch_size)]
     for epoch in range(epochs):
         assert sorted(stream[epoch * len(ids) : (epoch + 1) * len(ids)]) == sorted(ids)
     assert (batches.examples, batches.per_pass) == (len(ids), -(-len(ids) // batch_size))
@@ -93,7 +95,7 @@ def test_fetch_gathers_the_rows_inside_a_compiled_step(make):
         rows = batches.host(step)
         batch = fetch(batches.resident, rows)
         real = rows["id"] != PADDING
-        assert set(batch) == {"image", "label", "id", "mask"}
+        assert set(batch) - {"epoch"} == {"image", "label", "id", "mask"}
         assert (batch["image"].dtype, batch["label"].dtype) == (np.uint8, np.int32)
         np.testing.assert_array_equal(batch["mask"], real)
         np.testing.assert_array_equal(batch["id"], rows["id"])

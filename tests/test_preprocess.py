@@ -64,3 +64,43 @@ def test_standardise(dtype):
     np.testing.assert_allclose(result["image"], expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(result["image"].mean((0, 1, 2)), 0, atol=1e-5)
     np.testing.assert_allclose(result["image"].std((0, 1, 2)), 1, rtol=1e-4)
+
+
+def darken(image, key):
+    """An augmentation that shows its key."""
+    return image * jax.random.uniform(key)
+
+
+def rows_of(ids, epoch):
+    rng = np.random.default_rng(0)
+    images = rng.integers(1, 256, (9, 4, 4, 1), np.uint8)
+    return {"image": images[ids], "id": np.asarray(ids), "epoch": np.full(len(ids), epoch)}
+
+
+def test_an_augmented_image_follows_from_seed_epoch_and_example_alone():
+    change = jax.jit(preprocess.augmented([darken, darken], seed=5))
+    whole = change(rows_of(range(9), 2))["image"]
+    some = change(rows_of([7, 0, 3], 2))["image"]
+    np.testing.assert_array_equal(some, whole[np.array([7, 0, 3])])
+    assert len({float(value) for value in whole.max((1, 2, 3))}) == 9  # each by a key of its own
+    assert (change(rows_of(range(9), 3))["image"] != whole).any()
+    assert (jax.jit(preprocess.augmented([darken, darken], seed=6))(rows_of(range(9), 2))["image"] != whole).any()
+
+
+def test_each_function_draws_for_itself_and_the_mix_comes_last():
+    once, twice = (preprocess.augmented([darken] * times, seed=1)(rows_of([1], 0))["image"] for times in (1, 2))
+    start = preprocess.unit_range(rows_of([1], 0))["image"]
+    assert float((once / start).max()) ** 2 != pytest.approx(float((twice / start).max()), rel=1e-3)
+
+    def mix(batch, keys):
+        return {**batch, "keys": keys, "seen": batch["image"]}
+
+    batch = preprocess.augmented([darken], mix, seed=1)(rows_of([1, 2], 0))
+    np.testing.assert_array_equal(batch["seen"][:1], once)
+    assert batch["keys"].shape == (2,)
+
+
+def test_a_chain_applies_in_order():
+    first, second = (lambda batch: {"x": batch["x"] + 1}), (lambda batch: {"x": batch["x"] * 10})
+    assert preprocess.chain(first, second)({"x": 1}) == {"x": 20}
+    assert preprocess.chain()({"x": 1}) == {"x": 1}
