@@ -1,0 +1,32 @@
+"""CCT-2/3x2, a compact convolutional transformer, on CIFAR-10, with the schedule of its paper.
+
+    python launch.py --config=configs/cifar10_cct.py
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """Plain values; `experiments/classify.py` says what each means."""
+    return ConfigDict(
+        {
+            "experiment": "classify",
+            "seed": 0,
+            "train": {"batch_size": 128, "epochs": 200},
+            "data": {"name": "tfds", "dataset": "cifar10", "validation": 0.1},
+            "augment": (
+                {"name": "random_crop", "padding": 4},
+                {"name": "random_flip"},
+                {"name": "rand_augment", "operations": 2, "magnitude": 9},
+                {"name": "random_erasing"},
+            ),
+            "mix": {"name": "mixup_or_cutmix"},
+            "model": {"name": "CCT", "convolutions": 2, "width": 128, "depth": 2, "heads": 2, "mlp": 128},
+            "loss": {"name": "softmax_cross_entropy", "label_smoothing": 0.1},
+            "optimizer": {
+                "name": "adamw",
+                "learning_rate": {"name": "warmup_cosine", "peak": 5.5e-4, "warmup": 0.05},
+                "weight_decay": 0.06,
+            },
+        }
+    )

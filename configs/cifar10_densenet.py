@@ -1,0 +1,28 @@
+"""DenseNet-BC of 100 layers and growth 12 on CIFAR-10 with the schedule of its paper, for a GPU.
+
+    python launch.py --config=configs/cifar10_densenet.py
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """Plain values; `experiments/classify.py` says what each means."""
+    return ConfigDict(
+        {
+            "experiment": "classify",
+            "seed": 0,
+            "train": {"batch_size": 64, "epochs": 300},
+            "data": {"name": "tfds", "dataset": "cifar10", "validation": 0.1},
+            "augment": ({"name": "random_crop", "padding": 4}, {"name": "random_flip"}),
+            "model": {"name": "DenseNet", "growth": 12},
+            "loss": {"name": "softmax_cross_entropy"},
+            "optimizer": {
+                "name": "sgd",
+                "learning_rate": {"name": "step_decay", "peak": 0.1, "milestones": (0.5, 0.75), "factor": 0.1},
+                "momentum": 0.9,
+                "nesterov": True,
+            },
+            "l2": 1e-4,
+        }
+    )
