@@ -15,6 +15,9 @@ from jaxrec.augment import policy
 from jaxrec.augment.geometry import affine
 from jaxrec.errors import InputError
 
+# Compiling takes most of the time here, and half of that is optimisation.
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
 # Arguments under which each function does something; a function that is not here fails the first test.
 OPTIONS = {
     "color_jitter": {"brightness": 0.2, "contrast": 0.4},
@@ -41,13 +44,13 @@ def keys(count: int, seed: int = 0) -> jax.Array:
 
 @functools.cache
 def compiled(name: str, **options):
-    return jax.jit(functools.partial(getattr(augment, name), **options))
+    return jit(functools.partial(getattr(augment, name), **options))
 
 
 def many(name: str, image: np.ndarray, count: int, **options) -> np.ndarray:
     """The results for `count` keys, computed at once."""
     function = functools.partial(getattr(augment, name), **options)
-    return np.asarray(jax.jit(jax.vmap(function, (None, 0)))(image, keys(count)))
+    return np.asarray(jit(jax.vmap(function, (None, 0)))(image, keys(count)))
 
 
 def test_each_name_that_a_config_may_use_is_tested_here():
@@ -67,7 +70,7 @@ def test_shape_and_range(name, channels):
     """Of images that are not square, a black and a white one among them; none depends on the others of its batch."""
     images = random_image(6, 9, 6, channels)
     images[1], images[2] = 0, 1
-    function = jax.jit(jax.vmap(functools.partial(getattr(augment, name), **OPTIONS[name])))
+    function = jit(jax.vmap(functools.partial(getattr(augment, name), **OPTIONS[name])))
     result = np.asarray(function(images, keys(6)))
     assert (result.shape, result.dtype) == (images.shape, np.float32)
     assert result.min() >= 0
@@ -80,7 +83,7 @@ def test_shape_and_range(name, channels):
 def test_a_batch_gives_what_each_image_gives_alone(name):
     images = random_image(6, 9, 6, 3)
     function = functools.partial(getattr(augment, name), **OPTIONS[name])
-    alone, batch = jax.jit(function), jax.jit(jax.vmap(function))(images, keys(6))
+    alone, batch = jit(function), jit(jax.vmap(function))(images, keys(6))
     for image, key, expected in zip(images, keys(6), batch, strict=True):
         np.testing.assert_allclose(alone(image, key), expected, atol=1e-5)
 
@@ -134,7 +137,7 @@ def sampled(image: np.ndarray, matrix: np.ndarray, shift: np.ndarray, mode: str)
 def test_affine(shape, mode):
     rng = np.random.default_rng(1)
     image = random_image(*shape)
-    run = jax.jit(lambda image, matrix, shift: affine(image, matrix, shift, mode=mode))
+    run = jit(lambda image, matrix, shift: affine(image, matrix, shift, mode=mode))
     for _ in range(5):
         matrix, shift = rng.normal(size=(2, 2)), rng.normal(size=2) * 3
         result = run(image, *(jax.tree.map(jnp.float32, tree) for tree in (matrix.tolist(), shift.tolist())))
@@ -332,7 +335,7 @@ def test_pixel_operations_are_those_of_pillow(channels):
     assert {policy.identity, *expected} == set(policy.LOOKS)
     level = jnp.float32(0.5)
     for function, image in expected.items():
-        result = jax.jit(function)(pixels.astype(np.float32) / 255, level, level) * 255
+        result = jit(function)(pixels.astype(np.float32) / 255, level, level) * 255
         exact = function in (policy.equalise, policy.solarise, policy.posterise)
         np.testing.assert_allclose(
             result,
@@ -382,7 +385,7 @@ def test_rand_augment_draws_every_operation_equally_often():
         looks = [function(image, jnp.float32(1), signed) for function in policy.LOOKS]
         return jnp.stack([*looks, *(moved(function, signed) for function in policy.MOVES[1:])])
 
-    known = np.stack([jax.jit(every)(jnp.float32(sign)) for sign in (1, -1)])  # [2, 14, H, W, C]
+    known = np.stack([jit(every)(jnp.float32(sign)) for sign in (1, -1)])  # [2, 14, H, W, C]
     counts = np.zeros(14)
     for result in many("rand_augment", image, 700, operations=1, magnitude=10.0):
         distances = np.abs(result - known).max((2, 3, 4)).min(0)

@@ -8,6 +8,9 @@ import pytest
 
 from jaxrec import mix
 
+# Compiling takes most of the time here, and half of that is optimisation.
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
 MIXES = ["mixup", "cutmix", "mixup_or_cutmix"]
 
 
@@ -19,7 +22,7 @@ def batch_of(count: int, shape: tuple[int, ...] = (6, 9, 3)) -> dict[str, np.nda
 
 @functools.cache
 def compiled(name: str, **options):
-    return jax.jit(functools.partial(getattr(mix, name), **options))
+    return jit(functools.partial(getattr(mix, name), **options))
 
 
 def mixed(name: str, count: int, shape: tuple[int, ...] = (6, 9, 3), seed: int = 0, **options) -> dict[str, np.ndarray]:
