@@ -26,6 +26,7 @@ ARROWS = {
     "jaxrec.data.pipeline": set(),
     "jaxrec.errors": set(),
     "jaxrec.folders": set(),
+    "jaxrec.gallery": set(),
     "jaxrec.losses": set(),
     "jaxrec.metrics": set(),
     "jaxrec.optimizers": set(),
@@ -35,6 +36,13 @@ ARROWS = {
     "jaxrec.trees": set(),
     "jaxrec.types": set(),
     "jaxrec.workdir": set(),
+    # what images go through in training
+    "jaxrec.augment.color": set(),
+    "jaxrec.augment.geometry": set(),
+    "jaxrec.augment.noise": set(),
+    "jaxrec.augment.policy": {"jaxrec.augment.geometry"},
+    "jaxrec.augment": {f"jaxrec.augment.{name}" for name in ("color", "geometry", "noise", "policy")},
+    "jaxrec.mix": {"jaxrec.augment.noise"},
     # layers, from the choice of platform up
     "jaxrec.layers.platform": set(),
     "jaxrec.layers.blocks": set(),

@@ -3,7 +3,8 @@
 Each function takes float32 images in [0, 1] and returns such images of the same shape. It is written for one example
 and one key; `jax.vmap` makes it one of a batch, inside the compiled step. The randomness is all in the key.
 
-The names here are those that a config may use.
+The names here are those that a config may use. Where both occur, colours before rotation or zoom take a third of the
+time of the other order on a CPU: XLA samples the image anew for each use that an operation makes of it.
 """
 
 from jaxrec.augment.color import color_jitter

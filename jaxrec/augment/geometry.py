@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-import dm_pix
 import jax
 import jax.numpy as jnp
 
@@ -114,23 +113,34 @@ def affine(
         a * down + b * right + offset + (size - 1) / 2
         for (a, b), offset, size in zip(matrix, shift, (height, width), strict=True)
     )
-    pixels = image.reshape(height * width, channels)
+    # What lies outside is one black pixel more. Joined to the image it also keeps XLA from computing whatever made the
+    # image anew for each of the four neighbours.
+    outside = height * width
+    pixels = jnp.concatenate([image.reshape(outside, channels), jnp.zeros((1, channels), image.dtype)])
     result = jnp.zeros_like(image)
     for row, row_share in _neighbours(rows):
         for column, column_share in _neighbours(columns):
-            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-            share = row_share * column_share * (1.0 if mode == "reflect" else inside)  # [H, W]
             index = _within(row, height, mode) * width + _within(column, width, mode)
-            result += jnp.take(pixels, index, axis=0, mode="clip") * share[:, :, None]
+            if mode == "zeros":
+                inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+                index = jnp.where(inside, index, outside)
+            result += jnp.take(pixels, index, axis=0, mode="clip") * (row_share * column_share)[:, :, None]
     return jnp.clip(result, 0, 1)  # the four shares add up to 1 but for rounding
 
 
 def _shifted(image: Array, key: Key, down: int, right: int, mode: Outside) -> Array:
     """The image moved by up to `down` and `right` whole pixels, drawn evenly from both directions."""
-    # Padded and cut out: as fast on a CPU as gathering by index, ten times as fast as products with 0-1 matrices.
-    widths = ((down, down), (right, right), (0, 0))
-    padded = jnp.pad(image, widths, mode="constant" if mode == "zeros" else "reflect")
-    return dm_pix.random_crop(key, padded, image.shape)
+    # By index: on a CPU as fast as cutting a part out of the padded image, three times as fast where the padding is a
+    # reflection, ten times as fast as products with 0-1 matrices. dm-pix cuts, with one draw for each dimension.
+    height, width, _ = image.shape
+    start = jax.random.randint(key, (2,), 0, jnp.array([2 * down + 1, 2 * right + 1]))
+    row, column = jnp.arange(height) + start[0] - down, jnp.arange(width) + start[1] - right
+    result = jnp.take(image, _within(row, height, mode), axis=0, mode="clip")
+    result = jnp.take(result, _within(column, width, mode), axis=1, mode="clip")
+    if mode == "reflect":
+        return result
+    inside = ((row >= 0) & (row < height))[:, None, None] & ((column >= 0) & (column < width))[None, :, None]
+    return jnp.where(inside, result, 0)
 
 
 def _neighbours(position: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:

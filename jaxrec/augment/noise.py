@@ -38,8 +38,8 @@ def salt_and_pepper(image: Array, key: Key, *, share: Rate = 0.05) -> Array:
 def cutout(image: Array, key: Key, *, size: Count = 8, value: Rate = 0.0) -> Array:
     """Covers a square whose centre is drawn evenly from all pixels, so that parts of it may lie outside.
 
-    DeVries and Taylor 2017, "Improved Regularization of Convolutional Neural Networks with Cutout": size 16 on CIFAR-10,
-    8 on CIFAR-100.
+    DeVries and Taylor 2017, "Improved Regularization of Convolutional Neural Networks with Cutout": size 16 on
+    CIFAR-10, 8 on CIFAR-100.
 
     Args:
       image: [H, W, C].
@@ -87,20 +87,21 @@ def random_erasing(
             "0 < aspect <= 1."
         )
     height, width, _ = image.shape
-    apply, areas, ratios, place, noise = jax.random.split(key, 5)
-    area = jax.random.uniform(areas, (TRIES,), minval=low, maxval=high) * (height * width)
-    ratio = jnp.exp(jax.random.uniform(ratios, (TRIES,), minval=math.log(aspect), maxval=-math.log(aspect)))
+    numbers, noise = jax.random.split(key)
+    # One draw for everything: each costs a second of compilation.
+    draw = jax.random.uniform(numbers, (2 * TRIES + 3,))
+    area = (low + (high - low) * draw[:TRIES]) * (height * width)
+    ratio = jnp.exp((2 * draw[TRIES : 2 * TRIES] - 1) * math.log(aspect))
+    apply, down, right = draw[2 * TRIES :]
     rows = jnp.round(jnp.sqrt(area * ratio)).astype(jnp.int32)
     columns = jnp.round(jnp.sqrt(area / ratio)).astype(jnp.int32)
     fits = (rows >= 1) & (rows <= height) & (columns >= 1) & (columns <= width)
     first = jnp.argmax(fits)
     rows, columns = rows[first], columns[first]
     # Evenly over the places where it lies inside.
-    corner = jax.random.uniform(place, (2,))
-    top = (corner[0] * (height - rows + 1)).astype(jnp.int32)
-    left = (corner[1] * (width - columns + 1)).astype(jnp.int32)
-    covered = rectangle(height, width, top, left, rows, columns) & fits[first]
-    covered &= jax.random.bernoulli(apply, probability)
+    top = (down * (height - rows + 1)).astype(jnp.int32)
+    left = (right * (width - columns + 1)).astype(jnp.int32)
+    covered = rectangle(height, width, top, left, rows, columns) & fits[first] & (apply < probability)
     return jnp.where(covered, jax.random.uniform(noise, image.shape) if fill == "noise" else 0.0, image)
 
 

@@ -39,8 +39,9 @@ def rand_augment(image: Array, key: Key, *, operations: Count = 2, magnitude: No
     if magnitude > LARGEST:
         raise InputError(f"rand_augment: magnitude = {magnitude}: allowed is a number from 0 to {LARGEST}.")
     level = jnp.float32(magnitude / LARGEST)
-    for part in jax.random.split(key, operations):
-        which, direction = jax.random.split(part)
+
+    def one(image: Array, key: Key) -> tuple[Array, None]:
+        which, direction = jax.random.split(key)
         signed = level * jax.random.rademacher(direction, (), jnp.float32)
         # The first of both lists does nothing: one counts, and the other is at its first then, or both are.
         index = jax.random.randint(which, (), 0, len(LOOKS) + len(MOVES) - 1)
@@ -49,8 +50,10 @@ def rand_augment(image: Array, key: Key, *, operations: Count = 2, magnitude: No
         image = jax.lax.switch(look, LOOKS, image, level, signed)
         # The switch is one of six numbers, so that pixels are gathered once and not once for each move.
         down, right, shift = jax.lax.switch(move, MOVES, signed, float(height), float(width))
-        image = affine(image, (down, right), shift)
-    return image
+        return affine(image, (down, right), shift), None
+
+    # A scan, since XLA would compute the image of one operation anew for each use in the next.
+    return jax.lax.scan(one, image, jax.random.split(key, operations))[0]
 
 
 def identity(image: Array, level: Array, signed: Array) -> Array:
@@ -124,7 +127,9 @@ def sharpness(image: Array, level: Array, signed: Array) -> Array:
 
 
 # Moves: the two rows of the matrix from output to input, and the shift, for (row, column) from the centre.
-Move = tuple[tuple[Array | float, Array | float], tuple[Array | float, Array | float], tuple[Array | float, Array | float]]
+Move = tuple[
+    tuple[Array | float, Array | float], tuple[Array | float, Array | float], tuple[Array | float, Array | float]
+]
 
 
 def stay(signed: Array, height: Array, width: Array) -> Move:
