@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
             "loss": {"name": "softmax_cross_entropy", "label_smoothing": 0.2},
             "optimizer": {
                 "name": "muon",
-                "learning_rate": {"name": "warmup_linear", "peak": 0.3, "warmup": 0.1},
+                "learning_rate": {"name": "warmup_linear", "peak": 0.4, "warmup": 0.1},
                 "adam_learning_rate": {"name": "warmup_linear", "peak": 3e-3, "warmup": 0.1},
                 "beta": 0.8,
             },

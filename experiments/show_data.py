@@ -6,9 +6,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxrec.gallery import contact_sheet
 
 from experiments.experiment import Experiment, prepare
+from jaxrec.gallery import contact_sheet
 
 EXAMPLES = 8  # of the first training batch
 EPOCHS = 5
