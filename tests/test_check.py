@@ -195,9 +195,11 @@ def test_a_letter_dropped_from_any_key_of_any_config_is_caught(file):
             with pytest.raises(InputError) as caught:
                 check(changed(without(config, key), wrong, value))
             assert "config." in str(caught.value)
-    for key in paths(check(config)):
-        with pytest.raises(InputError, match="no such key"):
-            from_flags([f"--config={file}", f"--config.{key[:-1]}=1"])
+    known = paths(check(config))
+    for key in known:
+        if key[:-1] not in known:  # ResNet has blocks and a block
+            with pytest.raises(InputError, match="no such key"):
+                from_flags([f"--config={file}", f"--config.{key[:-1]}=1"])
 
 
 SIGNATURES = """

@@ -19,6 +19,7 @@ SMALL = (
     "--config.train.batch_size=16",
     "--config.train.epochs=None",
 )
+STEP = "--config.train.steps=1"
 
 
 def result_of(folder: pathlib.Path) -> dict:
@@ -33,7 +34,7 @@ def content_of(folder: pathlib.Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("runs") / "trained"
-    assert launch.main([*SMALL, "--config.train.steps=100", f"--workdir={folder}"]) == 0
+    assert launch.main([*SMALL, "--config.train.steps=400", f"--workdir={folder}"]) == 0
     return folder
 
 
@@ -68,23 +69,23 @@ def test_the_rate_that_is_suggested_is_where_the_loss_falls_fastest():
 
 def test_show_data_draws_a_sheet_and_nothing_else(tmp_path):
     augment = "[{'name': 'random_crop', 'padding': 1}, {'name': 'random_flip'}]"
-    assert launch.main(["show_data", *SMALL, f"--config.augment={augment}", f"--workdir={tmp_path}"]) == 0
+    assert launch.main(["show_data", *SMALL, STEP, f"--config.augment={augment}", f"--workdir={tmp_path}"]) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["show_data.png"]
 
 
 def test_an_unknown_command_is_refused(capsys):
-    assert launch.main(["lr_fnid", *SMALL]) == 2
+    assert launch.main(["lr_fnid", *SMALL, STEP]) == 2
     assert "'lr_fnid' is no command. There is one of doctor, show_data, lr_find" in capsys.readouterr().err
 
 
 def test_a_run_starts_from_another_and_says_what_it_took(trained, tmp_path, capsys):
-    start = [*SMALL, "--config.train.steps=1", f"--config.train.init_from={trained}", f"--workdir={tmp_path}/new"]
+    start = [*SMALL, STEP, f"--config.train.init_from={trained}", f"--workdir={tmp_path}/new"]
     assert launch.main([*start, "--config.optimizer.learning_rate=0.0"]) == 0
-    assert f"Starting from {trained}, step 100: " in capsys.readouterr().out
+    assert f"Starting from {trained}, step 400: " in capsys.readouterr().out
     metrics = [result_of(folder)["metrics"]["validation"]["loss"] for folder in (trained, tmp_path / "new")]
     # Parameters are the same; one step has moved the batch statistics a little.
     assert abs(metrics[0] - metrics[1]) < 0.2
-    fresh = [*SMALL, "--config.train.steps=1", "--config.optimizer.learning_rate=0.0", f"--workdir={tmp_path}/fresh"]
+    fresh = [*SMALL, STEP, "--config.optimizer.learning_rate=0.0", f"--workdir={tmp_path}/fresh"]
     assert launch.main(fresh) == 0
     assert result_of(tmp_path / "fresh")["metrics"]["validation"]["loss"] > metrics[0] + 0.3
 
@@ -101,7 +102,7 @@ def test_a_run_starts_from_another_and_says_what_it_took(trained, tmp_path, caps
 )
 def test_bad_input_is_one_line(trained, tmp_path, capsys, flags, message):
     flags = [flag.format(run=trained) for flag in flags]
-    assert launch.main([*SMALL, "--config.train.steps=1", *flags, f"--workdir={tmp_path}/r"]) == 2
+    assert launch.main([*SMALL, STEP, *flags, f"--workdir={tmp_path}/r"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
 
@@ -127,8 +128,8 @@ def test_patience_ends_a_run_and_a_finished_run_stays_finished(tmp_path, capsys)
 
 
 def test_a_network_learns_a_few_images_by_heart(tmp_path):
-    command = [*SMALL, "--config.train.steps=300", "--config.overfit=40", f"--workdir={tmp_path}/r"]
-    assert launch.main([*command, "--config.model.dropout=0.0", "--config.optimizer.weight_decay=0.0"]) == 0
+    command = [*SMALL, "--config.train.steps=200", "--config.overfit=40", f"--workdir={tmp_path}/r"]
+    assert launch.main([*command, "--config.model.widths=(8,)", "--config.model.hidden=(32,)"]) == 0
     metrics = result_of(tmp_path / "r")["metrics"]
     assert set(metrics) == {"train", "validation"}  # the same images; the test split is not read
     assert metrics["train"] == metrics["validation"]
