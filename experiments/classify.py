@@ -3,6 +3,7 @@
 import math
 from typing import Literal
 
+import jax.numpy as jnp
 import numpy as np
 
 from experiments.experiment import Augment, Data, Experiment, Loss, Mix, Model, Optimizer, Train
@@ -131,6 +132,6 @@ def _weighted(loss: Loss, weights: str | Weights | None, label: np.ndarray, clas
 
     def weighted(outputs: Array, batch: Batch) -> dict[str, Array]:
         values = loss(outputs, batch)
-        return {**values, "loss": values["loss"] * table[batch["label"]]}
+        return {**values, "loss": values["loss"] * jnp.asarray(table)[batch["label"]]}
 
     return weighted

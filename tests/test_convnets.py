@@ -94,6 +94,8 @@ def test_drop_path_drops_whole_examples_in_training_alone():
 
 def test_depth_raises_the_rate_in_line():
     np.testing.assert_allclose(linear_rule(0.5, 4), [0.125, 0.25, 0.375, 0.5])
+    np.testing.assert_allclose(linear_rule(0.3, 4, from_zero=True), [0, 0.1, 0.2, 0.3])
+    assert linear_rule(0.3, 1, from_zero=True) == [0]
     assert linear_rule(0.0, 3) == [0, 0, 0]
 
 

@@ -13,7 +13,7 @@ from test_models import equations, numpy_convolution, random_variables
 from jaxrec import layers, models
 from jaxrec.errors import InputError
 from jaxrec.models.blocks import DropPath
-from jaxrec.models.transformer import Block, drop_path_rates, sincos_positions
+from jaxrec.models.transformer import Block, sincos_positions
 
 
 def initial(model, *shape: int):
@@ -154,11 +154,6 @@ def test_a_path_is_dropped_for_whole_examples_in_training_alone():
     np.testing.assert_allclose(np.unique(y), [0, 1 / 0.8], rtol=1e-6)
     assert abs((y[:, 0] > 0).mean() - 0.8) < 0.036  # four deviations
     np.testing.assert_array_equal(DropPath(0.2).apply({}, x, train=False), x)
-
-
-def test_paths_are_dropped_by_a_linear_rule():
-    np.testing.assert_allclose(drop_path_rates(0.3, 4), [0, 0.1, 0.2, 0.3])
-    assert drop_path_rates(0.3, 1) == [0]
 
 
 @pytest.mark.parametrize(("name", "arguments"), [("ViT", {}), ("CCT", {"attention_dropout": 0.0})])

@@ -67,9 +67,13 @@ class DropPath(nn.Module):
         return nn.Dropout(self.rate, broadcast_dims=tuple(range(1, x.ndim)), deterministic=not train)(x)
 
 
-def linear_rule(rate: Rate, blocks: Count) -> list[float]:
-    """The rates of stochastic depth of each block, which rise in line to `rate` at the last (Huang et al., 2016)."""
-    return [rate * block / blocks for block in range(1, blocks + 1)]
+def linear_rule(rate: Rate, blocks: Count, *, from_zero: bool = False) -> list[float]:
+    """The rates of stochastic depth of each block, which rise in line to `rate` at the last (Huang et al., 2016).
+
+    The paper's first block is one step above 0; `from_zero`, as transformers have it, never drops the first.
+    """
+    steps = range(blocks) if from_zero else range(1, blocks + 1)
+    return [rate * step / max(steps[-1], 1) for step in steps]
 
 
 def mean_logits(x: Array, classes: Count) -> Array:

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxrec import layers
-from jaxrec.models.transformer import Block, drop_path_rates, sincos_positions
+from jaxrec.models.blocks import linear_rule
+from jaxrec.models.transformer import Block, sincos_positions
 from jaxrec.types import Array, Count, Rate
 
 # The reference cuts the normal distribution at +-2, which is a hundred deviations away.
@@ -71,7 +72,7 @@ class CCT(nn.Module):
         else:
             positions = sincos_positions(*grid, self.width)
         x = nn.Dropout(self.dropout, deterministic=not train)(x + positions.astype(x.dtype))
-        for index, rate in enumerate(drop_path_rates(self.stochastic_depth, self.depth)):
+        for index, rate in enumerate(linear_rule(self.stochastic_depth, self.depth, from_zero=True)):
             x = Block(
                 self.heads,
                 self.mlp,

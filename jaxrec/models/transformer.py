@@ -1,4 +1,4 @@
-"""What the self-attention networks share: the block, positions, and the rule of stochastic depth."""
+"""What the self-attention networks share: the block and the positions."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -84,10 +84,6 @@ class Block(nn.Module):
         weights = nn.Dropout(self.attention_dropout, deterministic=False)(weights)
         return jnp.einsum("bhts,bshd->bthd", weights.astype(self.dtype), v)
 
-
-def drop_path_rates(rate: float, depth: int) -> list[float]:
-    """One rate per block, rising evenly from 0 to `rate` (Huang et al., 2016, equation 4, from 0 as is usual since)."""
-    return [rate * index / max(depth - 1, 1) for index in range(depth)]
 
 
 def sincos_positions(height: int, width: int, features: int) -> np.ndarray:

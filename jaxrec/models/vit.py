@@ -8,7 +8,8 @@ from flax import linen as nn
 
 from jaxrec import layers
 from jaxrec.errors import InputError
-from jaxrec.models.transformer import Block, drop_path_rates, sincos_positions
+from jaxrec.models.blocks import linear_rule
+from jaxrec.models.transformer import Block, sincos_positions
 from jaxrec.types import Array, Count, Rate
 
 
@@ -72,7 +73,7 @@ class ViT(nn.Module):
         else:
             positions = np.pad(sincos_positions(*patches.shape[1:3], self.width), ((0, 0), (int(extra), 0), (0, 0)))
         x = x + positions.astype(x.dtype)
-        for index, rate in enumerate(drop_path_rates(self.stochastic_depth, self.depth)):
+        for index, rate in enumerate(linear_rule(self.stochastic_depth, self.depth, from_zero=True)):
             x = Block(
                 self.heads,
                 self.mlp,
