@@ -51,6 +51,8 @@ PARAMETERS = {
             (9 * 4 + 4 + 4) + (9 * 4 * 4 + 4 + 4) + (4 * 4 * 4 * 3 + 3),
         ),
     ],
+    # The whitening filters are no parameters, and batch norm has no scale.
+    "WhitenedCNN": [({}, (32, 32, 3), 24 + 9 * (24 * 64 + 64**2 + 64 * 256 + 3 * 256**2) + 2 * 64 + 4 * 256 + 2560)],
     "MLP": [({"widths": (512, 512)}, (28, 28, 1), (784 * 512 + 512) + (512 * 512 + 512) + (512 * 10 + 10))],
     "RNN": [
         # A gate sees the input, the last output and a bias; the GRU's candidate has a bias on both.

@@ -72,6 +72,7 @@ def test_a_forward_convolution_is_not_slow(module):
         models.GoogLeNet(width=8, stem="large"),
         models.PreActResNet(blocks=(1, 1), width=8),
         models.WideResNet(depth=10, widen=1),
+        models.WhitenedCNN(widths=(8, 8)),
         models.DenseNet(blocks=(1, 1), growth=8),
         models.DenseNet(blocks=(1, 1), growth=8, stem="large"),
     ],
