@@ -12,7 +12,12 @@ from jaxrec.records import read
 CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
 # What makes a large network quick to compile; its blocks are the same.
 SMALLER = {
+    "AlexNet": {"width": 8, "hidden": (8,)},
+    "CCT": {"depth": 1, "width": 16},
     "DenseNet": {"blocks": (1, 1, 1)},
+    "GoogLeNet": {"width": 8},
+    "VGG": {"width": 8},
+    "ViT": {"depth": 1, "width": 16},
     "WideResNet": {"depth": 10, "widen": 1},
     "PreActResNet": {"blocks": (1, 1), "width": 8},
     "ResNet": {"blocks": (1, 1, 1)},
