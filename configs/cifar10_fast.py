@@ -22,6 +22,7 @@ def get_config() -> ConfigDict:
                 "learning_rate": {"name": "warmup_linear", "peak": 0.4, "warmup": 0.1},
                 "adam_learning_rate": {"name": "warmup_linear", "peak": 3e-3, "warmup": 0.1},
                 "beta": 0.8,
+                "weight_decay": 0.07,
             },
             "test_views": "mirror_and_shift",
         }

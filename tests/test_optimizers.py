@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxrec import optimizers
+from jaxrec import models, optimizers
 from jaxrec.errors import InputError
 from jaxrec.task import minimize
 
@@ -234,6 +234,21 @@ def test_layer_decay_lets_layers_near_the_image_move_less():
     assert set(layers) == set(TRANSFORMER)
     for name, layer in layers.items():
         np.testing.assert_allclose(jax.tree.leaves(updates[name])[0], 0.5 ** (12 - layer), err_msg=name)
+
+
+@pytest.mark.parametrize("name", ["ViT", "CCT"])
+def test_layer_decay_knows_the_parts_of_our_transformers(name):
+    model = getattr(models, name)(width=8, heads=2, mlp=8, depth=2)
+    shapes = jax.eval_shape(lambda image: model.init(jax.random.key(0), image, train=False), jnp.zeros((1, 8, 8, 1)))
+    params = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), shapes["params"])
+    (updates,) = updates_of(optimizers.layer_decay(0.5), params, [params])
+    layers = {
+        part: {round(3 + np.log2(np.asarray(leaf).flat[0])) for leaf in jax.tree.leaves(tree)}
+        for part, tree in updates.items()
+    }
+    first = {"ViT": ("embedding", "positions", "cls"), "CCT": ("Conv_0", "positions")}[name]
+    head = {"ViT": ("LayerNorm_0", "Dense_0"), "CCT": ("LayerNorm_0", "pool", "Dense_0")}[name]
+    assert layers == {part: {0} for part in first} | {"block_0": {1}, "block_1": {2}} | {part: {3} for part in head}
 
 
 def test_the_first_pattern_found_gives_the_factor():

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrec.errors import InputError
-from jaxrec.types import Array, Count, Key, NonNegative, Positive, Rate
+from jaxrec.types import Array, Count, Key, NonNegative, Positive, Rate, Share
 
 Outside = Literal["zeros", "reflect"]  # what lies beyond the edge; "reflect" does not repeat the edge itself
 
@@ -37,7 +37,7 @@ def random_translation(
     return _shifted(image, key, round(share * image.shape[0]), round(share * image.shape[1]), mode)
 
 
-def random_flip(image: Array, key: Key, *, probability: Rate = 0.5) -> Array:
+def random_flip(image: Array, key: Key, *, probability: Share = 0.5) -> Array:
     """Swaps left and right, with a probability."""
     # By index, since reversing and choosing takes four times as long in the loop over steps on a CPU.
     column = jnp.arange(image.shape[1])

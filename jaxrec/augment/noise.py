@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrec.errors import InputError
-from jaxrec.types import Array, Count, Key, Positive, Rate
+from jaxrec.types import Array, Count, Key, Positive, Rate, Share
 
 TRIES = 10  # rectangles drawn until one fits; a single one fits in most cases
 
@@ -57,7 +57,7 @@ def random_erasing(
     image: Array,
     key: Key,
     *,
-    probability: Rate = 0.5,
+    probability: Share = 0.5,
     low: Positive = 0.02,
     high: Positive = 0.4,
     aspect: Positive = 0.3,
