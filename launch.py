@@ -83,6 +83,9 @@ def launch(config: dict, workdir: pathlib.Path, options: Any, command: str = "")
 
     startup.select_platform(options.platform)
     print(*filter(None, (startup.device_line(), startup.use_compile_cache())), sep="\n", flush=True)
+    given = [f"--{name}" for name in ("seeds", "fresh", "smoke") if options[name].value]
+    if given and (command or {"--seeds", "--smoke"} <= set(given)):
+        raise InputError(f"{' and '.join([*given, *[command] * bool(command)])} do not go together. Leave one out.")
     if command:
         module = importlib.import_module(f"experiments.{command}")
         return getattr(module, command)(config, workdir / f"{command}.png")

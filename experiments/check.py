@@ -98,7 +98,9 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
     durations = {key: resolved["train"].get(key) for key in ("steps", "epochs")}
     if sum(value is not None for value in durations.values()) != 1:
         given = ", ".join(f"config.train.{key} = {value}" for key, value in durations.items())
-        raise InputError(f"{given}: give exactly one of them and set the other to None.")
+        raise InputError(
+            f"{given}: give exactly one of them and set the other to None, such as --config.train.epochs=None."
+        )
     return resolved
 
 

@@ -60,24 +60,29 @@ def build(
       rates: pairs of a pattern over parameter paths and the factor their learning rate is multiplied by.
       layer_decay: each block of the network learns by this factor slower than the next (transformers).
       freeze: the paths of parameters that stay as they are, such as "^Conv_0/".
-      class_weights: of the examples of each class in the training loss; balanced is N / (K * examples of the class).
+      class_weights: of each class in the training loss, also in the train/loss that is shown; balanced is
+        N / (K * examples of the class).
       accumulate: the parts in which a step takes its batch, one after the other, to save memory.
       ema: how much of itself a moving average of the parameters keeps at a step, such as 0.999; 0 for none. It is
         evaluated beside them and chooses the best checkpoint.
       test_views: what an evaluation averages the logits over, besides the image itself.
       monitor: the metric on validation that chooses the best checkpoint and, with train.patience, ends a run.
-      overfit: train and evaluate on this many images of the train split alone, to see whether a network can learn.
+      overfit: train and evaluate on this many images of the train split alone, as they are and for as many steps as
+        the whole split would take, to see whether a network can learn.
     """
     dataset = make(sources, data)()
+    steps = train.steps or math.ceil(train.epochs * len(dataset.splits["train"]) / train.batch_size)
     if overfit:
         ids = dataset.splits["train"][:overfit]
-        dataset = dataset._replace(splits={"train": ids, "validation": ids})
+        dataset, augment, mix = dataset._replace(splits={"train": ids, "validation": ids}), (), None
     arrays = {"image": dataset.image, "label": dataset.label}
     ids = dataset.splits["train"]
     mean, std = preprocess.moments(dataset.image[ids])
     standardise = preprocess.standardise(mean, std)
     functions = [make(augmentations, spec) for spec in augment]
     mixed = make(mixes, mix) if mix else None
+    if (functions or mixed) and not _unit(dataset.image):
+        raise InputError("config.augment and config.mix take images in [0, 1]: store uint8, or divide by the largest.")
     randomise = preprocess.augmented(functions, mixed, seed=seed) if functions or mixed else preprocess.unit_range
     shuffled = train_batches(
         arrays, ids=ids, seed=seed, batch_size=train.batch_size, transform=preprocess.chain(randomise, standardise)
@@ -86,7 +91,6 @@ def build(
         split: eval_batches(arrays, ids=ids, batch_size=train.batch_size, transform=standardise)
         for split, ids in dataset.splits.items()
     }
-    steps = train.steps or math.ceil(train.epochs * shuffled.examples / train.batch_size)
     network, error = make(models, model)(classes=len(dataset.classes)), make(losses, loss)
     tx = make_optimizer(
         optimizer,
@@ -120,7 +124,7 @@ def build(
 
 
 def _weighted(loss: Loss, weights: str | Weights | None, label: np.ndarray, classes: int) -> Loss:
-    """The loss with each example's value times the weight of its class."""
+    """The loss with each example's value times the weight of its class; of a mixed example, of each of its two."""
     if weights is None:
         return loss
     if weights == "balanced":
@@ -130,8 +134,19 @@ def _weighted(loss: Loss, weights: str | Weights | None, label: np.ndarray, clas
         raise InputError(f"config.class_weights has {len(weights)} numbers for {classes} classes. Give one for each.")
     table = np.asarray(weights, np.float32)
 
+    def one_label(outputs: Array, batch: Batch, label: str) -> Array:
+        batch = {"label": batch[label], "mask": batch["mask"]}
+        return loss(outputs, batch)["loss"] * jnp.asarray(table)[batch["label"]]
+
     def weighted(outputs: Array, batch: Batch) -> dict[str, Array]:
-        values = loss(outputs, batch)
-        return {**values, "loss": values["loss"] * jnp.asarray(table)[batch["label"]]}
+        value = one_label(outputs, batch, "label")
+        if "other_label" in batch:
+            value = batch["share"] * value + (1 - batch["share"]) * one_label(outputs, batch, "other_label")
+        return {**loss(outputs, batch), "loss": value}
 
     return weighted
+
+
+def _unit(image: np.ndarray) -> bool:
+    """Whether images are in [0, 1], as bytes are once they are scaled."""
+    return image.dtype == np.uint8 or (image.min() >= 0 and image.max() <= 1)

@@ -28,11 +28,11 @@ class Train(NamedTuple):
     epochs: Positive | None = None
     log_every: Count = 50  # steps
     eval_every: Count | None = None  # steps, rounded up to a multiple of log_every; an epoch by default
-    save_every: Count | None = None  # steps, rounded up likewise; as eval_every by default
+    save_every: Count | None = None  # likewise; as eval_every by default. The best is one of the evaluated that are saved
     keep: Count = 1  # how many of the newest checkpoints, besides the best
     patience: Count | None = None  # evaluations without improvement after which the run ends early
     init_from: str | None = None  # the folder of a run whose parameters this one starts from
-    anew: Pattern | None = None  # the paths of parameters that start anew all the same, such as "params/Dense_0"
+    anew: Pattern | None = None  # the paths of what starts anew all the same, such as "^Dense_1/"
     steps_per_call: Count | None = None  # that the devices take before they ask the host again; see compile_task
     rule: Literal["replicate", "fsdp"] = "replicate"
     parallel: Literal["jit", "pmap"] = "jit"

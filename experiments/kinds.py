@@ -29,7 +29,7 @@ def _milestones(value: Any) -> bool:
 
 
 def _weights(value: Any) -> bool:
-    return isinstance(value, list | tuple) and len(value) > 0 and all(_number(v) and v >= 0 for v in value)
+    return isinstance(value, list | tuple) and all(_number(v) and v >= 0 for v in value) and any(value)
 
 
 def _pattern(value: Any) -> bool:
@@ -54,7 +54,7 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "Rate": ("a number from 0 to below 1", lambda v: _number(v) and 0 <= v < 1),
     "Share": ("a number from 0 to 1", lambda v: _number(v) and 0 <= v <= 1),
     "Milestones": ("a sequence of increasing numbers from 0 to 1", _milestones),
-    "Weights": ("a sequence of numbers, 0 or more", _weights),
+    "Weights": ("a sequence of numbers, 0 or more, one of them above 0", _weights),
     "Pattern": ("a regular expression", _pattern),
     "Factors": ("a sequence of (regular expression, number of 0 or more)", _factors),
     "Seed": ("a whole number from 0 to 2**32 - 1", lambda v: _whole(v) and 0 <= v < 2**32),

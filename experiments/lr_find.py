@@ -23,7 +23,7 @@ def lr_find(
     It reads a config and the data, and writes the picture, nothing else: no run is opened or changed.
 
     Args:
-      config: checked and complete. Its own learning rate is replaced.
+      config: checked and complete. Its `optimizer.learning_rate` is replaced; other rates of the optimizer stay.
       picture: the PNG to write.
       low: the rate of the first step.
       high: that of the last; the search ends sooner when the loss is four times its smallest, or not finite.
@@ -35,6 +35,8 @@ def lr_find(
     Raises:
       InputError: the config does not fit the data or the devices, or the loss breaks at once.
     """
+    if config["train"]["init_from"]:
+        raise InputError("lr_find starts from fresh parameters: leave train.init_from out.")
     growth = {"name": "exponential_decay", "init_value": low, "transition_steps": steps, "decay_rate": high / low}
     settings = {**config["train"], "steps": steps, "epochs": None, "log_every": 1, "steps_per_call": 1}
     experiment, train, parallel = prepare(

@@ -44,13 +44,15 @@ def repeat(config: Mapping[str, Any], workdir: pathlib.Path, *, seeds: int, fres
     table = Table("split", "metric", "mean", "std", title=f"{seeds} seeds", title_justify="left")
     for split, metrics in summary.items():
         for name, values in metrics.items():
-            table.add_row(split, name, f"{values['mean']:.4f}", f"{values['std']:.4f}")
+            table.add_row(split, name, *("-" if value is None else f"{value:.4f}" for value in values.values()))
     console = Console(highlight=False, markup=False)
     console.print(table)
     console.print(f"The runs: {workdir}", soft_wrap=True)
     return 0
 
 
-def _spread(values: list[float]) -> dict[str, float]:
-    """Mean and sample standard deviation; of one value the latter is NaN."""
-    return {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")}
+def _spread(values: list[float | None]) -> dict[str, float | None]:
+    """Mean and sample standard deviation; None where there is none, as of one value or of what is not finite."""
+    if None in values:
+        return {"mean": None, "std": None}
+    return {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1)) if len(values) > 1 else None}

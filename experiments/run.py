@@ -53,6 +53,8 @@ def run(
     monitor = experiment.monitor if validation else None
     if train.patience and not validation:
         raise InputError("train.patience needs a validation split: set data.validation, such as 0.1.")
+    if train.anew and not train.init_from:
+        raise InputError(f"train.anew = {train.anew!r} is for a run that train.init_from starts from: set both.")
     epoch = experiment.train.per_pass
     with (
         owned(workdir, config, free=FREE, fresh=fresh),
@@ -80,6 +82,8 @@ def run(
             stopping = hooks.EarlyStopping(
                 experiment.monitor, mode=experiment.mode, patience=train.patience or experiment.steps, history=history
             )
+            saving = hooks.save(checkpoints, speed)
+            periodically = hooks.every(train.save_every or train.eval_every or epoch, saving)
             state = fit(
                 program,
                 steps=start if stopping.exhausted else until or experiment.steps,
@@ -91,11 +95,13 @@ def run(
                     progress,
                     hooks.stop_if_diverged,
                     stopping,
-                    hooks.every(train.save_every or train.eval_every or epoch, hooks.save(checkpoints, speed)),
+                    lambda moment: saving(moment) if stopping.exhausted else periodically(moment),
                 ],
             )
         if not finish:
             return 0
+        if stopping.exhausted:
+            print(f"Stopped early: {monitor} has not improved in {train.patience} evaluations.")
         best = checkpoints.best() if monitor else None
         last = int(state.step)
         chosen = state if best in (None, last) else checkpoints.restore(program.template, best)
@@ -109,13 +115,15 @@ def _start_from(program: Program, folder: pathlib.Path, anew: str | None) -> Pro
     """The program with a first state that holds what the run in `folder` has learned, and says so."""
     if not (folder / "checkpoints").is_dir():
         raise InputError(f"config.train.init_from = '{folder}': no run with checkpoints is there. Name a run's folder.")
-    with Checkpoints(folder / "checkpoints") as checkpoints:
+    with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
         file = folder / "result.json"
         step = json.loads(file.read_text())["step"] if file.exists() else checkpoints.latest()
         if step is None:
             raise InputError(f"config.train.init_from = '{folder}': that run has saved no checkpoint yet.")
         stored = checkpoints.read(step)
-    learned = {"params": stored["params"], "extra": {k: v for k, v in stored["extra"].items() if k != "ema"}}
+    # Where a run keeps a moving average, that is what was measured and chosen.
+    average = (stored["extra"] or {}).get("ema")
+    learned = average or {"params": stored["params"], "extra": stored["extra"]}
     state, text = transfer(program.init(), learned, anew=anew)
-    print(f"Starting from {folder}, step {step}: {text}")
+    print(f"Starting from {folder}, step {step}{', its moving average' if average else ''}: {text}")
     return program._replace(init=lambda: state)

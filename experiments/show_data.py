@@ -28,21 +28,22 @@ def show_data(config: Mapping[str, Any], picture: pathlib.Path) -> int:
       InputError: the config does not fit the data or the devices.
     """
     experiment, _, _ = prepare(config)
-    ids = experiment.train.host(0)["id"][:EXAMPLES]
+    batch = experiment.train.host(0)["id"]
+    ids = batch[:EXAMPLES]
     names, resident = experiment.notes["classes"], experiment.train.resident
     stored = resident["image"][ids]
     if stored.dtype == np.uint8:
         stored = stored / np.float32(255)
     titles = [names[label] for label in resident["label"][ids]]
-    sheet = {"stored": stored, **{f"epoch {epoch}": _seen(experiment, ids, epoch) for epoch in range(EPOCHS)}}
+    shown = {f"epoch {epoch}": _seen(experiment, batch, epoch)[:EXAMPLES] for epoch in range(EPOCHS)}
     picture.parent.mkdir(parents=True, exist_ok=True)
-    contact_sheet(picture, sheet, titles)
+    contact_sheet(picture, {"stored": stored, **shown}, titles)
     print(f"{len(ids)} training images, stored and as the first {EPOCHS} epochs show them: {picture}")
     return 0
 
 
 def _seen(experiment: Experiment, ids: np.ndarray, epoch: int) -> np.ndarray:
-    """What the model is shown of some examples in an epoch, [B, H, W, C] back in [0, 1]."""
+    """What the model is shown of a batch in an epoch, [B, H, W, C] back in [0, 1]."""
     rows = {"id": ids, "epoch": np.full(len(ids), epoch, np.int32)}
     mean, std = (np.float32(experiment.notes[name]) for name in ("mean", "std"))
     image = jax.jit(experiment.train.fetch)(experiment.train.resident, rows)["image"]

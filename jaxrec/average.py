@@ -11,9 +11,9 @@ from jaxrec.types import Batch, Key, PyTree
 def with_average(task: Task, decay: float) -> Task:
     """The same task with an exponential moving average of its parameters and batch statistics beside it.
 
-    After step t the average is a * average + (1 - a) * value with a = min(decay, t / (t + 9)): the mean of all states
-    at first, so that the initial ones are soon forgotten (Polyak and Juditsky, 1992; warm-up as in TensorFlow's
-    ExponentialMovingAverage). An evaluation gives each metric twice, of the state and, named "ema_...", of the average.
+    After step t the average is a * average + (1 - a) * value with a = min(decay, (t - 1) / (t + 9)), which grows like
+    that of TensorFlow's ExponentialMovingAverage and keeps nothing of the initial state (Polyak and Juditsky, 1992). An
+    evaluation gives each metric twice: of the state and, named "ema_...", of the average.
 
     Args:
       task: what is learned; its training is left as it is.

@@ -1,8 +1,9 @@
 """Checkpoints: the newest and the best, written by orbax in the background. The only module that knows orbax."""
 
+import contextlib
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import jax
@@ -22,6 +23,7 @@ class Checkpoints:
       keep: how many of the newest to keep.
       monitor: the metric that says which one is best, such as "validation/accuracy"; None keeps the newest alone.
       mode: whether a larger or a smaller value of it is better. NaN is never best.
+      read_only: for the folder of another run, which may be going on: nothing in it is made, tidied up or deleted.
     """
 
     def __init__(
@@ -31,12 +33,15 @@ class Checkpoints:
         keep: int = 1,
         monitor: str | None = None,
         mode: Literal["max", "min"] = "max",
+        read_only: bool = False,
     ):
         self._monitor, self._sign = monitor, 1 if mode == "max" else -1
         self._manager = ocp.CheckpointManager(
             pathlib.Path(directory).absolute(),
             item_handlers=ocp.StandardCheckpointHandler(),
-            options=ocp.CheckpointManagerOptions(
+            options=ocp.CheckpointManagerOptions(read_only=True)
+            if read_only
+            else ocp.CheckpointManagerOptions(
                 create=True,
                 cleanup_tmp_directories=True,  # what a killed save left behind
                 best_fn=self._score,  # without it orbax stores no metrics
@@ -83,16 +88,10 @@ class Checkpoints:
           InputError: the checkpoint holds other arrays, or is damaged.
         """
         self._manager.wait_until_finished()
-        try:
+        with self._told(step):
             stored, wanted = leaf_types(self._manager.item_metadata(step).tree), leaf_types(template)
             if stored == wanted:
                 return self._manager.restore(step, args=ocp.args.StandardRestore(template))
-        except (ValueError, KeyError, OSError) as error:
-            older = ", ".join(str(other) for other in self._manager.all_steps() if other != step) or "none"
-            raise InputError(
-                f"The checkpoint of step {step} in {self._manager.directory} cannot be read, so it is damaged "
-                f"({' '.join(str(error).split())[:200]}). Move it away to go on from an older one; there are: {older}."
-            ) from error
         path = next(path for path in sorted({*stored, *wanted}) if stored.get(path) != wanted.get(path))
         raise InputError(
             f"The checkpoint of step {step} in {self._manager.directory} does not fit this model: {path} is "
@@ -108,10 +107,23 @@ class Checkpoints:
         """
         self._manager.wait_until_finished()
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        stored = self._manager.item_metadata(step).tree
+        with self._told(step):
+            stored = self._manager.item_metadata(step).tree
         return self.restore(
             jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), stored), step
         )
+
+    @contextlib.contextmanager
+    def _told(self, step: int) -> Iterator[None]:
+        """Says in one line what orbax finds wrong with a step."""
+        try:
+            yield
+        except (ValueError, KeyError, OSError) as error:
+            older = ", ".join(str(other) for other in self._manager.all_steps() if other != step) or "none"
+            raise InputError(
+                f"The checkpoint of step {step} in {self._manager.directory} cannot be read, so it is damaged "
+                f"({' '.join(str(error).split())[:200]}). Move it away to go on from an older one; there are: {older}."
+            ) from error
 
     def metrics(self, step: int) -> dict[str, float]:
         """The metrics that were saved with a step."""

@@ -9,6 +9,7 @@ import pytest
 
 import launch
 from experiments.lr_find import suggest
+from experiments.repeat import _spread
 from jaxrec.records import read
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -94,10 +95,12 @@ def test_a_run_starts_from_another_and_says_what_it_took(trained, tmp_path, caps
     ("flags", "message"),
     [
         (["--config.train.init_from=nowhere"], "no run with checkpoints is there"),
-        (["--config.train.init_from={run}", "--config.model.hidden=(9,)"], "of another shape in that run"),
+        (["--config.train.init_from={run}", "--config.model.hidden=(9,)"], "or have another shape there"),
         (["--config.train.patience=1", "--config.data.validation=0.0"], "train.patience needs a validation split"),
         (["--config.class_weights=(1.0, 2.0)"], "has 2 numbers for 10 classes"),
         (["--config.accumulate=3"], "accumulate = 3 does not divide a batch of 16"),
+        (["--config.train.anew=Dense"], "train.init_from starts from: set both"),
+        (["--seeds=2", "--smoke"], "--seeds and --smoke do not go together"),
     ],
 )
 def test_bad_input_is_one_line(trained, tmp_path, capsys, flags, message):
@@ -107,6 +110,22 @@ def test_bad_input_is_one_line(trained, tmp_path, capsys, flags, message):
     assert message in line
 
 
+def test_another_run_is_only_read(trained, tmp_path):
+    unfinished = trained / "checkpoints" / "401.orbax-checkpoint-tmp"  # as a save that is under way looks
+    unfinished.mkdir()
+    before = content_of(trained)
+    start = [*SMALL, STEP, f"--config.train.init_from={trained}", f"--workdir={tmp_path}/new"]
+    assert launch.main(start) == 0
+    assert unfinished.is_dir()
+    assert content_of(trained) == before
+    unfinished.rmdir()
+
+
+def test_seeds_without_a_number_have_none():
+    assert _spread([1.0]) == {"mean": 1.0, "std": None}
+    assert _spread([1.0, None]) == {"mean": None, "std": None}
+
+
 def test_patience_ends_a_run_and_a_finished_run_stays_finished(tmp_path, capsys):
     command = [
         *SMALL,
@@ -114,6 +133,7 @@ def test_patience_ends_a_run_and_a_finished_run_stays_finished(tmp_path, capsys)
         "--config.train.log_every=5",
         "--config.train.eval_every=5",
         "--config.train.patience=2",
+        "--config.train.save_every=500",
         "--config.optimizer.learning_rate=0.0",
         "--config.monitor=loss",
         f"--workdir={tmp_path}/r",
@@ -128,7 +148,7 @@ def test_patience_ends_a_run_and_a_finished_run_stays_finished(tmp_path, capsys)
 
 
 def test_a_network_learns_a_few_images_by_heart(tmp_path):
-    command = [*SMALL, "--config.train.steps=200", "--config.overfit=40", f"--workdir={tmp_path}/r"]
+    command = [SMALL[0], "--config.train.batch_size=128", "--config.overfit=40", f"--workdir={tmp_path}/r"]
     assert launch.main([*command, "--config.model.widths=(8,)", "--config.model.hidden=(32,)"]) == 0
     metrics = result_of(tmp_path / "r")["metrics"]
     assert set(metrics) == {"train", "validation"}  # the same images; the test split is not read

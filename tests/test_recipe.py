@@ -92,7 +92,7 @@ def test_the_number_of_devices_changes_nothing(config, one_device, parallel):
 
 def test_class_weights_scale_the_loss_of_their_class():
     logits = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
-    batch = {"label": np.array([0, 1, 2, 2])}
+    batch = {"label": np.array([0, 1, 2, 2]), "mask": np.ones(4, bool)}
     plain = losses.softmax_cross_entropy(logits, batch)
     weighted = classify._weighted(losses.softmax_cross_entropy, (2.0, 0.0, 1.0), batch["label"], 3)(logits, batch)
     np.testing.assert_allclose(weighted["loss"], plain["loss"] * np.array([2, 0, 1, 1]), rtol=1e-6)
@@ -100,6 +100,17 @@ def test_class_weights_scale_the_loss_of_their_class():
     balanced = classify._weighted(losses.softmax_cross_entropy, "balanced", batch["label"], 3)(logits, batch)
     # As scikit-learn: N / (K * examples of the class) = 4 / (3 * 1), 4 / 3, 4 / (3 * 2).
     np.testing.assert_allclose(balanced["loss"], plain["loss"] * np.array([4, 4, 2, 2]) / 3, rtol=1e-6)
+
+
+def test_a_mixed_example_weighs_as_both_of_its_classes():
+    logits = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
+    batch = {"label": np.array([0, 1]), "mask": np.ones(2, bool)}
+    mixed = {**batch, "other_label": np.array([1, 2]), "share": np.array([0.3, 1.0], np.float32)}
+    weighted = classify._weighted(losses.softmax_cross_entropy, (2.0, 5.0, 7.0), batch["label"], 3)(logits, mixed)
+    log_p = np.log(np.exp(logits) / np.exp(logits).sum(-1, keepdims=True))
+    np.testing.assert_allclose(
+        weighted["loss"], [-0.3 * 2 * log_p[0, 0] - 0.7 * 5 * log_p[0, 1], -5 * log_p[1, 1]], rtol=1e-5
+    )
 
 
 def test_frozen_parameters_stay_and_the_others_move(config):

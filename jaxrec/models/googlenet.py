@@ -94,4 +94,4 @@ class GoogLeNet(nn.Module):
         """Halves the image by maxima."""
         pads = [(1, 1)] * 2 if self.stem == "small" else [(0, (side - window) % 2) for side in x.shape[1:3]]
         x = layers.max_pool(x, (window, window), (2, 2), pads)
-        return something_left(x, image, "GoogLeNet stem = 'large'", "Use larger images or stem = 'small'.")
+        return something_left(x, image, f"GoogLeNet stem = {self.stem!r}", "Use larger images or stem = 'small'.")

@@ -40,4 +40,5 @@ class LeNet5(nn.Module):
             hidden=(120, 84),
             dtype=self.dtype,
         )
+        nn.share_scope(self, network)  # the parameters have no second name around them
         return network(image, train=train)

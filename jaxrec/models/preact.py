@@ -115,4 +115,5 @@ class WideResNet(nn.Module):
             stochastic_depth=self.stochastic_depth,
             dtype=self.dtype,
         )
+        nn.share_scope(self, network)  # the parameters have no second name around them
         return network(image, train=train)

@@ -85,7 +85,6 @@ class Block(nn.Module):
         return jnp.einsum("bhts,bshd->bthd", weights.astype(self.dtype), v)
 
 
-
 def sincos_positions(height: int, width: int, features: int) -> np.ndarray:
     """Sines and cosines of the column, then of the row, at wavelengths from 2 pi to 20,000 pi tokens.
 
