@@ -28,7 +28,7 @@ class Train(NamedTuple):
     epochs: Positive | None = None
     log_every: Count = 50  # steps
     eval_every: Count | None = None  # steps, rounded up to a multiple of log_every; an epoch by default
-    save_every: Count | None = None  # likewise; as eval_every by default. The best is one of the evaluated that are saved
+    save_every: Count | None = None  # likewise; as eval_every by default, since only what is saved can be the best
     keep: Count = 1  # how many of the newest checkpoints, besides the best
     patience: Count | None = None  # evaluations without improvement after which the run ends early
     init_from: str | None = None  # the folder of a run whose parameters this one starts from
