@@ -1,6 +1,9 @@
 """AlexNet, its first convolution made for small images, on CIFAR-10 with a full schedule, for a GPU.
 
     python launch.py --config=configs/cifar10_alexnet.py
+
+Not run in full yet (n = 0). Accuracy in % is not known for this schedule. On 2 cores:
+SHORT_cifar10_alexnet
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,9 @@
 """CCT-2/3x2, a compact convolutional transformer, on CIFAR-10, with the schedule of its paper.
 
     python launch.py --config=configs/cifar10_cct.py
+
+Not run in full yet (n = 0). Hassani et al. (2021) report 89.17 % for this network and length. On 2 cores:
+SHORT_cifar10_cct
 """
 
 from ml_collections import ConfigDict

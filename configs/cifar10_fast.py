@@ -1,6 +1,9 @@
 """The fastest way to 93 % on CIFAR-10 we know of for two cores: whitened patches, identity kernels, Muon.
 
     python launch.py --config=configs/cifar10_fast.py
+
+Test accuracy 92.54 % (n = 1, 1,088,600 parameters), 1,293 seconds of training on 2 cores that were shared with other work:
+short of its aim of 93 %.
 """
 
 from ml_collections import ConfigDict
@@ -22,7 +25,6 @@ def get_config() -> ConfigDict:
                 "learning_rate": {"name": "warmup_linear", "peak": 0.4, "warmup": 0.1},
                 "adam_learning_rate": {"name": "warmup_linear", "peak": 3e-3, "warmup": 0.1},
                 "beta": 0.8,
-                "weight_decay": 0.07,
             },
             "test_views": "mirror_and_shift",
         }

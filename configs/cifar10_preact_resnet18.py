@@ -1,6 +1,9 @@
 """PreActResNet-18 on CIFAR-10 with a full schedule, for a GPU.
 
     python launch.py --config=configs/cifar10_preact_resnet18.py
+
+Not run in full yet (n = 0). pytorch-cifar reports 95.1 %. On 2 cores:
+SHORT_cifar10_preact_resnet18
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,9 @@
 """ResNet-20 on CIFAR-10, as long as an hour on two cores allows.
 
     python launch.py --config=configs/cifar10_resnet20.py
+
+Not run in full yet (n = 0). Its aim is 91.0 % on the test images, as the paper reports after 182 epochs, within an
+hour on 2 cores.
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,9 @@
 """VGG-16 with batch norm on CIFAR-10 with a full schedule, for a GPU.
 
     python launch.py --config=configs/cifar10_vgg16.py
+
+Not run in full yet (n = 0). pytorch-cifar reports 92.64 %. On 2 cores:
+SHORT_cifar10_vgg16
 """
 
 from ml_collections import ConfigDict

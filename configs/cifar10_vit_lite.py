@@ -1,6 +1,9 @@
 """ViT-Lite-7/4 on CIFAR-10, with the schedule of its paper, for a GPU.
 
     python launch.py --config=configs/cifar10_vit_lite.py
+
+Not run in full yet (n = 0). Hassani et al. (2021) report 91.38 %. On 2 cores:
+SHORT_cifar10_vit_lite
 """
 
 from ml_collections import ConfigDict

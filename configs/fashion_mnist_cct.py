@@ -1,6 +1,8 @@
 """CCT-2/3x2, a compact convolutional transformer of 0.28 M parameters, on Fashion-MNIST.
 
     python launch.py --config=configs/fashion_mnist_cct.py
+
+Not run in full yet (n = 0). Its aim is 93.0 % on the test images; some 25 minutes on 2 cores.
 """
 
 from ml_collections import ConfigDict

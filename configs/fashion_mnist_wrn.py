@@ -1,6 +1,8 @@
 """WRN-16-2 on Fashion-MNIST, within an hour on two cores.
 
     python launch.py --config=configs/fashion_mnist_wrn.py
+
+Not run in full yet (n = 0). Its aim is 94.5 % on the test images within an hour on 2 cores.
 """
 
 from ml_collections import ConfigDict
