@@ -1,6 +1,7 @@
 """Carries an experiment out in a folder: train, choose on validation, test once, report."""
 
 import json
+import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -80,7 +81,7 @@ def run(
         with Records(workdir, start) as record, ProgressLine(experiment.steps, start) as progress:
             history = records.read(workdir / "metrics.jsonl")
             stopping = hooks.EarlyStopping(
-                experiment.monitor, mode=experiment.mode, patience=train.patience or experiment.steps, history=history
+                experiment.monitor, mode=experiment.mode, patience=train.patience or math.inf, history=history
             )
             saving = hooks.save(checkpoints, speed)
             periodically = hooks.every(train.save_every or train.eval_every or epoch, saving)
@@ -122,8 +123,9 @@ def _start_from(program: Program, folder: pathlib.Path, anew: str | None) -> Pro
             raise InputError(f"config.train.init_from = '{folder}': that run has saved no checkpoint yet.")
         stored = checkpoints.read(step)
     # Where a run keeps a moving average, that is what was measured and chosen.
-    average = (stored["extra"] or {}).get("ema")
-    learned = average or {"params": stored["params"], "extra": stored["extra"]}
+    extra = stored.get("extra") or {}  # a network without batch statistics has none
+    average = extra.get("ema")
+    learned = average or {"params": stored["params"], "extra": extra}
     state, text = transfer(program.init(), learned, anew=anew)
     print(f"Starting from {folder}, step {step}{', its moving average' if average else ''}: {text}")
     return program._replace(init=lambda: state)

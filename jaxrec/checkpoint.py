@@ -39,11 +39,9 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(
             pathlib.Path(directory).absolute(),
             item_handlers=ocp.StandardCheckpointHandler(),
-            options=ocp.CheckpointManagerOptions(read_only=True)
-            if read_only
-            else ocp.CheckpointManagerOptions(
-                create=True,
-                cleanup_tmp_directories=True,  # what a killed save left behind
+            options=ocp.CheckpointManagerOptions(
+                create=not read_only,
+                cleanup_tmp_directories=not read_only,  # what a killed save left behind
                 best_fn=self._score,  # without it orbax stores no metrics
                 preservation_policy=checkpoint_managers.AnyPreservationPolicy(
                     [

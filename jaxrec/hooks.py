@@ -53,7 +53,7 @@ class EarlyStopping:
     Args:
       monitor: the metric, such as "validation/accuracy".
       mode: whether a larger or a smaller value is better. NaN is no improvement.
-      patience: evaluations.
+      patience: evaluations; infinity never ends a run.
       history: the scalars of the moments before, oldest first, of a run that goes on.
     """
 
@@ -62,7 +62,7 @@ class EarlyStopping:
         monitor: str,
         *,
         mode: Literal["max", "min"],
-        patience: int,
+        patience: float,
         history: Iterable[Mapping[str, float | None]] = (),
     ):
         self._monitor, self._sign, self._patience = monitor, 1 if mode == "max" else -1, patience
