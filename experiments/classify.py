@@ -72,15 +72,14 @@ def build(
     """
     dataset = make(sources, data)()
     steps = train.steps or math.ceil(train.epochs * len(dataset.splits["train"]) / train.batch_size)
+    functions, mixed = [make(augmentations, spec) for spec in augment], make(mixes, mix) if mix else None
     if overfit:
         ids = dataset.splits["train"][:overfit]
-        dataset, augment, mix = dataset._replace(splits={"train": ids, "validation": ids}), (), None
+        dataset, functions, mixed = dataset._replace(splits={"train": ids, "validation": ids}), [], None
     arrays = {"image": dataset.image, "label": dataset.label}
     ids = dataset.splits["train"]
     mean, std = preprocess.moments(dataset.image[ids])
     standardise = preprocess.standardise(mean, std)
-    functions = [make(augmentations, spec) for spec in augment]
-    mixed = make(mixes, mix) if mix else None
     if (functions or mixed) and not _unit(dataset.image):
         raise InputError("config.augment and config.mix take images in [0, 1]: store uint8, or divide by the largest.")
     randomise = preprocess.augmented(functions, mixed, seed=seed) if functions or mixed else preprocess.unit_range
