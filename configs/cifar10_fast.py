@@ -2,8 +2,8 @@
 
     python launch.py --config=configs/cifar10_fast.py
 
-Test accuracy 92.54 % (n = 1, 1,088,600 parameters), 1,293 seconds of training on 2 cores that were shared with other work:
-short of its aim of 93 %.
+Test accuracy 92.54 % (n = 1, 1,088,600 parameters), 1,293 seconds of training on 2 cores that were shared with other
+work: short of its aim of 93 %.
 """
 
 from ml_collections import ConfigDict
