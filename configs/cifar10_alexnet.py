@@ -2,8 +2,10 @@
 
     python launch.py --config=configs/cifar10_alexnet.py
 
-Not run in full yet (n = 0). Accuracy in % is not known for this schedule. On 2 cores:
-SHORT_cifar10_alexnet
+Not run in full yet (n = 0). Accuracy in % is not known for this schedule. That it learns is shown
+on 2 cores: 100 steps of 32 out of 1,000 images bring the training loss from 2.35 to 2.10 (n = 1), by
+--config.overfit=1000 --config.train.epochs=None --config.train.steps=100 --config.train.batch_size=32
+--config.train.log_every=5.
 """
 
 from ml_collections import ConfigDict

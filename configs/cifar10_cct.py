@@ -2,8 +2,11 @@
 
     python launch.py --config=configs/cifar10_cct.py
 
-Not run in full yet (n = 0). Hassani et al. (2021) report 89.17 % for this network and length. On 2 cores:
-SHORT_cifar10_cct
+Not run in full yet (n = 0). Hassani et al. (2021) report 89.17 % for this network and length. That it learns is shown
+on 2 cores: 100 steps of 32 out of 1,000 images bring the training loss from 2.32 to 2.02 (n = 1), by
+--config.overfit=1000 --config.train.epochs=None --config.train.steps=100 --config.train.batch_size=32
+--config.optimizer.learning_rate.peak=0.00055
+--config.train.log_every=5.
 """
 
 from ml_collections import ConfigDict

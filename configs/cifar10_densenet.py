@@ -2,8 +2,11 @@
 
     python launch.py --config=configs/cifar10_densenet.py
 
-Not run in full yet (n = 0). Huang et al. (2017) report 95.49 %. On 2 cores:
-SHORT_cifar10_densenet
+Not run in full yet (n = 0). Huang et al. (2017) report 95.49 %. That it learns is shown
+on 2 cores: 60 steps of 32 out of 1,000 images bring the training loss from 2.30 to 2.06 (n = 1), by
+--config.overfit=1000 --config.train.epochs=None --config.train.steps=60 --config.train.batch_size=32
+--config.optimizer.learning_rate.peak=0.02
+--config.train.log_every=5.
 """
 
 from ml_collections import ConfigDict

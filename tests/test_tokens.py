@@ -343,3 +343,13 @@ def test_cct_drops_tokens_features_in_training_alone():
     np.testing.assert_allclose(evaluate(model, variables, image), np.zeros((20, 64)), atol=1e-3)
     logits, _ = train(model, variables, image, 0)
     assert abs((logits > 0).mean() - 0.5) < 0.056  # four deviations
+
+
+def test_an_irnn_starts_small_enough_to_add_up_a_whole_image():
+    model = models.RNN(cell="simple", hidden=16, read="pixels", activation="relu", recurrent_init="identity")
+    variables = model.init(jax.random.key(0), images(1, 28, 28, 1), train=False)
+    layer = variables["params"]["forward_0"]
+    np.testing.assert_array_equal(layer["recurrent"], np.eye(16))
+    assert 0.0005 < np.std(layer["input"]) < 0.002  # Le et al.: 0.001
+    logits = model.apply(variables, images(4, 28, 28, 1), train=False)
+    assert np.abs(logits).max() < 1  # 784 pixels later

@@ -33,7 +33,8 @@ class RNN(nn.Module):
         ends in: the forward one's after the last step, the backward one's after the first.
       read: the sequence, from the top left: H rows of W * C features, or H * W pixels of C.
       activation: of the simple cell.
-      recurrent_init: of the simple cell's recurrent kernel; the others' are orthogonal, gate by gate.
+      recurrent_init: of the simple cell's recurrent kernel; the others' are orthogonal, gate by gate. With the identity
+        the input's kernel starts at a deviation of 0.001, as in IRNN: the state adds up all that it reads.
       forget_bias: what the bias of the LSTM's forget gate starts at; all others start at 0.
       dtype: of the computation; parameters, states of gated cells and logits stay float32.
     """
@@ -98,7 +99,9 @@ class Recurrent(nn.Module):
     def __call__(self, x: Array) -> Array:
         """Maps [T, B, D] to the outputs after each step, [T, B, hidden]."""
         features = GATES[self.cell] * self.hidden
-        kernel = self.param("input", nn.initializers.lecun_normal(), (x.shape[-1], features)).astype(self.dtype)
+        identity = self.recurrent_init == "identity"
+        draw = nn.initializers.normal(0.001) if identity else nn.initializers.lecun_normal()
+        kernel = self.param("input", draw, (x.shape[-1], features)).astype(self.dtype)
         recurrent = self.param("recurrent", self._recurrent, (self.hidden, features)).astype(self.dtype)
         bias = self.param("bias", self._bias, (features,)).astype(self.dtype)
         zeros = jnp.zeros((x.shape[1], self.hidden), jnp.float32)
