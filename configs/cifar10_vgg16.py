@@ -2,8 +2,11 @@
 
     python launch.py --config=configs/cifar10_vgg16.py
 
-Not run in full yet (n = 0). pytorch-cifar reports 92.64 %. On 2 cores:
-SHORT_cifar10_vgg16
+Not run in full yet (n = 0). pytorch-cifar reports 92.64 %. On 2 cores 150 steps of
+32 out of 1,000 images bring the training loss from 3.17 to 2.27 (n = 1), which is about chance still, by
+--config.overfit=1000 --config.train.epochs=None --config.train.steps=150 --config.train.batch_size=32
+--config.optimizer.learning_rate.peak=0.02
+--config.train.log_every=5.
 """
 
 from ml_collections import ConfigDict

