@@ -24,6 +24,9 @@ SMALLER = {
     "WhitenedCNN": {"widths": (8, 8, 8)},
 }
 SHAPES = {"mnist": (28, 28, 1), "fashion_mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
+# Full schedules for a GPU: half a minute of compiling each. Their networks are tested elsewhere, the files by themselves
+# in test_check.py and below.
+LONG = ("alexnet", "cct", "densenet", "googlenet", "vgg16", "vit_lite")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +44,14 @@ def stand_ins(tmp_path_factory) -> dict[str, str]:
     return sections
 
 
-@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "file",
+    [
+        pytest.param(file, marks=pytest.mark.slow if file.stem in [f"cifar10_{name}" for name in LONG] else ())
+        for file in CONFIGS
+    ],
+    ids=lambda file: file.stem,
+)
 def test_config_runs(file, stand_ins, tmp_path, capsys):
     config, _, _ = from_flags([f"--config={file}"])
     data = config["data"]
