@@ -24,8 +24,8 @@ SMALLER = {
     "WhitenedCNN": {"widths": (8, 8, 8)},
 }
 SHAPES = {"mnist": (28, 28, 1), "fashion_mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
-# Full schedules for a GPU: half a minute of compiling each. Their networks are tested elsewhere, the files by themselves
-# in test_check.py and below.
+# Full schedules for a GPU: half a minute of compiling each. Their networks are tested elsewhere, the files by
+# themselves in test_check.py and below.
 LONG = ("alexnet", "cct", "densenet", "googlenet", "vgg16", "vit_lite")
 
 
