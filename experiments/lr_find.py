@@ -10,6 +10,7 @@ import numpy as np
 from experiments.experiment import prepare
 from jaxrec.errors import InputError
 from jaxrec.program import compile_task
+from jaxrec.train import Moment, fit
 
 SMOOTHING = 0.9  # of the loss, over steps
 BROKEN = 4.0  # times the smallest loss: the rate is too large by far
@@ -45,15 +46,19 @@ def lr_find(
     program = compile_task(
         experiment.task, experiment.train, seed=config["seed"], log_every=1, steps_per_call=1, parallel=parallel
     )
-    state, rates, losses, average = program.init(), [], [], 0.0
-    for step in range(steps):
-        state, means = program.train(state, step, step + 1)
-        average = SMOOTHING * average + (1 - SMOOTHING) * means["loss"]
-        smooth = average / (1 - SMOOTHING ** (step + 1))  # without the zero it began with
+    rates, losses, average = [], [], 0.0
+
+    def watch(moment: Moment) -> bool:
+        nonlocal average
+        average = SMOOTHING * average + (1 - SMOOTHING) * moment.scalars["train/loss"]
+        smooth = average / (1 - SMOOTHING**moment.step)  # without the zero it began with
         if not math.isfinite(smooth) or (losses and smooth > BROKEN * min(losses)):
-            break
-        rates.append(low * (high / low) ** (step / steps))
+            return True
+        rates.append(low * (high / low) ** (moment.previous / steps))
         losses.append(smooth)
+        return False
+
+    fit(program, steps=steps, hooks=[watch])
     if len(losses) < 10:
         raise InputError(f"The loss breaks after {len(losses)} steps, at a rate of {rates[-1] if rates else low:.1e}.")
     best = suggest(rates, losses)

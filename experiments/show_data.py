@@ -31,13 +31,10 @@ def show_data(config: Mapping[str, Any], picture: pathlib.Path) -> int:
     batch = experiment.train.host(0)["id"]
     ids = batch[:EXAMPLES]
     names, resident = experiment.notes["classes"], experiment.train.resident
-    stored = resident["image"][ids]
-    if stored.dtype == np.uint8:
-        stored = stored / np.float32(255)
     titles = [names[label] for label in resident["label"][ids]]
     shown = {f"epoch {epoch}": _seen(experiment, batch, epoch)[:EXAMPLES] for epoch in range(EPOCHS)}
     picture.parent.mkdir(parents=True, exist_ok=True)
-    contact_sheet(picture, {"stored": stored, **shown}, titles)
+    contact_sheet(picture, {"stored": resident["image"][ids], **shown}, titles)
     print(f"{len(ids)} training images, stored and as the first {EPOCHS} epochs show them: {picture}")
     return 0
 

@@ -22,13 +22,13 @@ def with_average(task: Task, decay: float) -> Task:
 
     def init(key: Key, batch: Batch) -> State:
         state = task.init(key, batch)
-        return state.replace(extra={**state.extra, "ema": _learned(state)})
+        return state.replace(extra={**state.extra, "ema": learned(state)})
 
     def train_step(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
         new, metrics = task.train_step(_without(state), batch, key)
         steps = state.step.astype(jnp.float32)  # before this one: t - 1
         keep = jnp.minimum(decay, steps / (steps + 10))
-        average = jax.tree.map(lambda old, value: keep * old + (1 - keep) * value, state.extra["ema"], _learned(new))
+        average = jax.tree.map(lambda old, value: keep * old + (1 - keep) * value, state.extra["ema"], learned(new))
         return new.replace(extra={**new.extra, "ema": average}), metrics
 
     def eval_step(state: State, batch: Batch, key: Key) -> Metrics:
@@ -44,6 +44,6 @@ def _without(state: State) -> State:
     return state.replace(extra={name: tree for name, tree in state.extra.items() if name != "ema"})
 
 
-def _learned(state: State) -> PyTree:
-    """What is averaged."""
+def learned(state: State) -> PyTree:
+    """What a task has learned, without the average of it: {"params": ..., "extra": ...}."""
     return {"params": state.params, "extra": _without(state).extra}

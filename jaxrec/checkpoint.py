@@ -15,6 +15,13 @@ from jaxrec.trees import leaf_types
 from jaxrec.types import PyTree
 
 
+def score(value: float | None, mode: Literal["max", "min"]) -> float:
+    """A metric's value as a number of which the larger is the better; NaN and None are worse than any."""
+    if value is None or math.isnan(value):
+        return -math.inf
+    return value if mode == "max" else -value
+
+
 class Checkpoints:
     """The checkpoints of one run: a directory in which the newest ones and the best one are kept.
 
@@ -35,7 +42,7 @@ class Checkpoints:
         mode: Literal["max", "min"] = "max",
         read_only: bool = False,
     ):
-        self._monitor, self._sign = monitor, 1 if mode == "max" else -1
+        self._monitor, self._mode = monitor, mode
         self._manager = ocp.CheckpointManager(
             pathlib.Path(directory).absolute(),
             item_handlers=ocp.StandardCheckpointHandler(),
@@ -55,8 +62,7 @@ class Checkpoints:
         )
 
     def _score(self, metrics: Mapping[str, float] | None) -> float:
-        value = (metrics or {}).get(self._monitor, math.nan)
-        return -math.inf if math.isnan(value) else self._sign * value
+        return score((metrics or {}).get(self._monitor), self._mode)
 
     def latest(self) -> int | None:
         """The newest step saved, or None."""

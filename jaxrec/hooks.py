@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from jaxrec.checkpoint import Checkpoints
+from jaxrec.checkpoint import Checkpoints, score
 from jaxrec.data.pipeline import Batches
 from jaxrec.errors import DivergedError
 from jaxrec.train import Hook, Moment
@@ -65,7 +65,7 @@ class EarlyStopping:
         patience: float,
         history: Iterable[Mapping[str, float | None]] = (),
     ):
-        self._monitor, self._sign, self._patience = monitor, 1 if mode == "max" else -1, patience
+        self._monitor, self._mode, self._patience = monitor, mode, patience
         self._best, self._waited = -math.inf, 0
         for scalars in history:
             self._see(scalars)
@@ -83,10 +83,9 @@ class EarlyStopping:
     def _see(self, scalars: Mapping[str, float | None]) -> None:
         if self._monitor not in scalars:
             return
-        value = scalars[self._monitor]
-        score = -math.inf if value is None or math.isnan(value) else self._sign * value
-        self._waited = 0 if score > self._best else self._waited + 1
-        self._best = max(self._best, score)
+        value = score(scalars[self._monitor], self._mode)
+        self._waited = 0 if value > self._best else self._waited + 1
+        self._best = max(self._best, value)
 
 
 class Speed:

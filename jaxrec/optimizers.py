@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxrec.errors import InputError
+from jaxrec.trees import paths, spelled
 from jaxrec.types import Count, Factors, NonNegative, Pattern, Positive, PyTree, Rate, Share
 
 # Top-level names of what comes before the blocks of a transformer; convolutions make the tokens of CCT.
@@ -60,15 +61,15 @@ def muon(
     def labels(params: PyTree) -> PyTree:
         # A frozen parameter is a MaskedNode here. It has a path all the same, and the last layer stays the last.
         leaves, tree = jax.tree_util.tree_flatten_with_path(params, is_leaf=_is_masked)
-        dense = [int(found[1]) for path, _ in leaves if (found := re.match(r"Dense_(\d+)/", _name(path)))]
+        dense = [int(found[1]) for path, _ in leaves if (found := re.match(r"Dense_(\d+)/", spelled(path)))]
         default = rf"^embedding/|^Dense_{max(dense, default=None)}/"
         to_adam = re.compile(default if fallback is None else fallback)
 
         def label(path: tuple, leaf: jax.Array | optax.MaskedNode) -> str | optax.MaskedNode:
             if _is_masked(leaf):
                 return leaf
-            kernel = leaf.ndim > 1 and re.search(r"(^|/)(kernel|recurrent)$", _name(path))
-            return "muon" if kernel and not to_adam.search(_name(path)) else "adam"
+            kernel = leaf.ndim > 1 and re.search(r"(^|/)(kernel|recurrent)$", spelled(path))
+            return "muon" if kernel and not to_adam.search(spelled(path)) else "adam"
 
         return tree.unflatten(label(path, leaf) for path, leaf in leaves)
 
@@ -172,13 +173,13 @@ def freeze(pattern: Pattern, tx: optax.GradientTransformation) -> optax.Gradient
     """
 
     def labels(params: PyTree) -> PyTree:
-        names = _names(params)
+        names = list(paths(params))
         _check_found(pattern, names)
         frozen = {name for name in names if re.search(pattern, name)}
         if len(frozen) == len(names):
             raise InputError(f"freeze = {pattern!r} leaves no parameter to learn; {_list(names)}.")
         return jax.tree_util.tree_map_with_path(
-            lambda path, _: "frozen" if _name(path) in frozen else "learned", params
+            lambda path, _: "frozen" if spelled(path) in frozen else "learned", params
         )
 
     return optax.partition({"learned": tx, "frozen": optax.set_to_zero()}, labels)
@@ -188,27 +189,19 @@ def _scale_by(choose: Callable[[list[str]], list[float]]) -> optax.GradientTrans
     """Multiplies updates by the factors that `choose` gives their paths, and lets it complain of them at `init`."""
 
     def init(params: PyTree) -> optax.EmptyState:
-        choose(_names(params))
+        choose(list(paths(params)))
         return optax.EmptyState()
 
     def update(updates: PyTree, state: optax.EmptyState, params: PyTree = None) -> tuple[PyTree, optax.EmptyState]:
         del params
         leaves, tree = jax.tree.flatten(updates)
-        return tree.unflatten(map(operator.mul, choose(_names(updates)), leaves)), state
+        return tree.unflatten(map(operator.mul, choose(list(paths(updates))), leaves)), state
 
     return optax.GradientTransformation(init, update)
 
 
 def _is_masked(leaf: object) -> bool:
     return isinstance(leaf, optax.MaskedNode)
-
-
-def _name(path: tuple) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
-def _names(tree: PyTree) -> list[str]:
-    return [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
 
 
 def _check_found(pattern: Pattern, names: list[str]) -> None:

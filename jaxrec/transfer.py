@@ -4,18 +4,19 @@ import re
 
 import jax
 
+from jaxrec.average import learned
 from jaxrec.errors import InputError
 from jaxrec.task import State
 from jaxrec.trees import leaf_types, paths
 from jaxrec.types import PyTree
 
 
-def transfer(state: State, learned: PyTree, *, anew: str | None = None) -> tuple[State, str]:
+def transfer(state: State, source: PyTree, *, anew: str | None = None) -> tuple[State, str]:
     """Puts the parameters and batch statistics of another run into a fresh state.
 
     Args:
       state: at step 0. Its optimizer state and averages stay as they are.
-      learned: {"params": ..., "extra": ...} of the other run.
+      source: {"params": ..., "extra": ...} of the other run.
       anew: a regular expression: arrays in whose path it is found keep their fresh values. A path is that of the
         parameter, "Dense_1/kernel", or of a statistic, "batch_stats/BatchNorm_0/mean".
 
@@ -26,11 +27,9 @@ def transfer(state: State, learned: PyTree, *, anew: str | None = None) -> tuple
       InputError: an array is missing in the other run or has another shape there, and `anew` does not cover it; or
         `anew` covers nothing.
     """
-    target = {"params": state.params, "extra": {name: tree for name, tree in state.extra.items() if name != "ema"}}
-    wanted, found = (
-        {_short(path): kind for path, kind in leaf_types(tree).items()} for tree in (target, learned)
-    )
-    values = {_short(path): value for path, value in paths(learned).items()}
+    target = learned(state)
+    wanted, found = ({_short(path): kind for path, kind in leaf_types(tree).items()} for tree in (target, source))
+    values = {_short(path): value for path, value in paths(source).items()}
     fresh = [path for path in wanted if anew and re.search(anew, path)]
     if anew and not fresh:
         raise InputError(f"anew = {anew!r} is found in no path of the model. They are: {', '.join(wanted)}.")

@@ -7,15 +7,17 @@ import jax
 from jaxrec.types import PyTree
 
 
-def paths(tree: PyTree) -> dict[str, Any]:
-    """Path -> leaf, in the order of `jax.tree.leaves`: {"Dense_0/kernel": ...}.
+def spelled(path: tuple) -> str:
+    """A path of `jax.tree_util` as "Dense_0/kernel".
 
     Attributes, keys and indices are spelled alike: a NamedTuple and the dictionary that it was stored as are equal.
     """
-    return {
-        "/".join(str(getattr(key, "name", getattr(key, "key", getattr(key, "idx", key)))) for key in path): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def paths(tree: PyTree) -> dict[str, Any]:
+    """Path -> leaf, in the order of `jax.tree.leaves`: {"Dense_0/kernel": ...}."""
+    return {spelled(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def leaf_types(tree: PyTree) -> dict[str, str]:

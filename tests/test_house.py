@@ -29,7 +29,7 @@ ARROWS = {
     "jaxrec.gallery": set(),
     "jaxrec.losses": set(),
     "jaxrec.metrics": set(),
-    "jaxrec.optimizers": set(),
+    "jaxrec.optimizers": {"jaxrec.trees"},
     "jaxrec.schedules": set(),
     "jaxrec.sharding": set(),
     "jaxrec.summary": set(),
@@ -78,7 +78,7 @@ ARROWS = {
     "jaxrec.models.whitened": {"jaxrec.layers"},
     "jaxrec.task": {"jaxrec.metrics", "jaxrec.sharding"},
     "jaxrec.average": {"jaxrec.metrics", "jaxrec.task"},
-    "jaxrec.transfer": {"jaxrec.task", "jaxrec.trees"},
+    "jaxrec.transfer": {"jaxrec.average", "jaxrec.task", "jaxrec.trees"},
     # how it is run
     "jaxrec.checkpoint": {"jaxrec.trees"},
     "jaxrec.program": {

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 from jaxrec.errors import InputError
 from jaxrec.types import Array, Count, Key, NonNegative, Positive, Rate, Share
 
-Outside = Literal["zeros", "reflect"]  # what lies beyond the edge; "reflect" does not repeat the edge itself
+# What lies beyond the edge; "reflect" does not repeat the edge itself. What a config can set spells it out, since
+# signatures are read as text.
+Outside = Literal["zeros", "reflect"]
 
 
 def random_crop(image: Array, key: Key, *, padding: Count = 4, mode: Literal["zeros", "reflect"] = "zeros") -> Array:
