@@ -1,19 +1,17 @@
 """Recognition: one label for each image."""
 
-import math
 from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
 
 from experiments.experiment import Augment, Data, Experiment, Loss, Mix, Model, Optimizer, Train
+from experiments.images import check_unit_range, read_images
 from experiments.make import make, make_optimizer
 from jaxrec import augment as augmentations
 from jaxrec import losses, metrics, models, preprocess, views
 from jaxrec import mix as mixes
 from jaxrec.average import with_average
-from jaxrec.data import sources
-from jaxrec.data.pipeline import eval_batches, train_batches
 from jaxrec.errors import InputError
 from jaxrec.summary import layer_table
 from jaxrec.task import from_loss
@@ -70,26 +68,17 @@ def build(
       overfit: train and evaluate on this many images of the train split alone, as they are and for as many steps as
         the whole split would take, to see whether a network can learn.
     """
-    dataset = make(sources, data)()
-    steps = train.steps or math.ceil(train.epochs * len(dataset.splits["train"]) / train.batch_size)
+    images = read_images(data, train, seed=seed, overfit=overfit)
+    dataset, steps = images.dataset, images.steps
     functions, mixed = [make(augmentations, spec) for spec in augment], make(mixes, mix) if mix else None
     if overfit:
-        ids = dataset.splits["train"][:overfit]
-        dataset, functions, mixed = dataset._replace(splits={"train": ids, "validation": ids}), [], None
-    arrays = {"image": dataset.image, "label": dataset.label}
-    ids = dataset.splits["train"]
-    mean, std = preprocess.moments(dataset.image[ids])
+        functions, mixed = [], None
+    mean, std = preprocess.moments(images.shown)
     standardise = preprocess.standardise(mean, std)
-    if (functions or mixed) and not _unit(dataset.image):
-        raise InputError("config.augment and config.mix take images in [0, 1]: store uint8, or divide by the largest.")
+    if functions or mixed:
+        check_unit_range(dataset, "config.augment and config.mix take")
     randomise = preprocess.augmented(functions, mixed, seed=seed) if functions or mixed else preprocess.unit_range
-    shuffled = train_batches(
-        arrays, ids=ids, seed=seed, batch_size=train.batch_size, transform=preprocess.chain(randomise, standardise)
-    )
-    splits = {
-        split: eval_batches(arrays, ids=ids, batch_size=train.batch_size, transform=standardise)
-        for split, ids in dataset.splits.items()
-    }
+    shuffled, splits = images.batches(preprocess.chain(randomise, standardise), standardise)
     network, error = make(models, model)(classes=len(dataset.classes)), make(losses, loss)
     tx = make_optimizer(
         optimizer,
@@ -105,7 +94,7 @@ def build(
         network,
         error,
         tx,
-        train_loss=_weighted(error, class_weights, dataset.label[ids], len(dataset.classes)),
+        train_loss=_weighted(error, class_weights, dataset.label[dataset.splits["train"]], len(dataset.classes)),
         statistics=metrics.predictions,
         views=getattr(views, test_views) if test_views else None,
         accumulate=accumulate,
@@ -117,6 +106,7 @@ def build(
         splits=splits,
         monitor=f"validation/{'ema_' if ema else ''}{monitor}",
         mode="min" if monitor == "loss" else "max",
+        headline=("loss", "accuracy", "ema_accuracy", "f1_macro", "auc", "ece"),
         table=lambda: layer_table(network, dataset.image[:1].astype("float32")),
         notes={"classes": dataset.classes, "mean": mean.tolist(), "std": std.tolist()},
     )
@@ -144,8 +134,3 @@ def _weighted(loss: Loss, weights: str | Weights | None, label: np.ndarray, clas
         return {**loss(outputs, batch), "loss": value}
 
     return weighted
-
-
-def _unit(image: np.ndarray) -> bool:
-    """Whether images are in [0, 1], as bytes are once they are scaled."""
-    return image.dtype == np.uint8 or (image.min() >= 0 and image.max() <= 1)

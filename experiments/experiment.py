@@ -1,14 +1,18 @@
 """What every experiment is asked and what it answers."""
 
 import importlib
+import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
+
+import numpy as np
 
 from experiments.config import Reads
 from jaxrec.data.pipeline import Batches
 from jaxrec.sharding import Parallel, data_parallel
-from jaxrec.task import Task
-from jaxrec.types import Count, Pattern, Positive
+from jaxrec.task import State, Task
+from jaxrec.train import Hook
+from jaxrec.types import Array, Count, Pattern, Positive
 
 # The sections of a config that name something, {"name": ..., **its arguments}, and where it is found. What each takes
 # is read from its signature; see SPECS in `experiments/check.py`.
@@ -38,6 +42,15 @@ class Train(NamedTuple):
     parallel: Literal["jit", "pmap"] = "jit"
 
 
+class Study(NamedTuple):
+    """What is there to look at once the best state is chosen."""
+
+    state: State
+    splits: Mapping[str, Batches]
+    evaluate: Callable[..., Mapping[str, float | np.ndarray]]  # (batches, measure): as `Program.evaluate`
+    workdir: pathlib.Path  # where pictures and tables go
+
+
 class Experiment(NamedTuple):
     """A question made runnable."""
 
@@ -47,8 +60,13 @@ class Experiment(NamedTuple):
     splits: Mapping[str, Batches]  # one exact pass over each split; "test" is read once, after training
     monitor: str  # the metric that chooses the best checkpoint, of the split "validation"
     mode: Literal["max", "min"]
+    headline: Sequence[str]  # the metrics to show where there are more than fit
     table: Callable[[], str]  # the model's layers with shapes and parameter counts
     notes: Mapping[str, Any]  # what the run should remember: class names, moments of the data, ...
+    watch: Callable[[pathlib.Path], Sequence[Hook]] = lambda workdir: ()  # what is done besides, at moments of the run
+    study: Callable[[Study], Mapping[str, Mapping[str, float]]] = lambda study: {}  # more metrics, by split
+    # (state, keys [N], labels [N] or None) -> images [N, H, W, C] in [0, 1], of a model that makes images
+    generate: Callable[[State, Array, Array | None], Array] | None = None
 
 
 def prepare(config: Mapping[str, Any]) -> tuple[Experiment, Train, Parallel]:

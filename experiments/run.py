@@ -1,12 +1,13 @@
 """Carries an experiment out in a folder: train, choose on validation, test once, report."""
 
+import functools
 import json
 import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.experiment import prepare
+from experiments.experiment import Study, prepare
 from jaxrec import hooks, records, report, startup
 from jaxrec.checkpoint import Checkpoints
 from jaxrec.errors import InputError
@@ -78,7 +79,9 @@ def run(
             program = _start_from(program, pathlib.Path(train.init_from), train.anew)
         before = checkpoints.metrics(start) if start else {}
         speed = hooks.Speed(before.get("speed/examples", 0), before.get("speed/seconds", 0.0))
-        with Records(workdir, start) as record, ProgressLine(experiment.steps, start) as progress:
+        with Records(workdir, start) as record, ProgressLine(
+            experiment.steps, start, first=experiment.headline
+        ) as progress:
             history = records.read(workdir / "metrics.jsonl")
             stopping = hooks.EarlyStopping(
                 experiment.monitor, mode=experiment.mode, patience=train.patience or math.inf, history=history
@@ -92,6 +95,7 @@ def run(
                 hooks=[
                     speed,
                     hooks.every(train.eval_every or epoch, hooks.evaluate(**validation)),
+                    *experiment.watch(workdir),
                     record,
                     progress,
                     hooks.stop_if_diverged,
@@ -107,8 +111,18 @@ def run(
         last = int(state.step)
         chosen = state if best in (None, last) else checkpoints.restore(program.template, best)
         metrics = {split: program.evaluate(chosen, batches) for split, batches in experiment.splits.items()}
+        study = Study(chosen, experiment.splits, functools.partial(program.evaluate, chosen), workdir)
+        for split, found in experiment.study(study).items():
+            metrics[split] = {**metrics[split], **found}
         print(startup.cache_line())
-        report.write(workdir, step=best or last, metrics=metrics, speed=speed, notes=experiment.notes)
+        report.write(
+            workdir,
+            step=best or last,
+            metrics=metrics,
+            headline=experiment.headline,
+            speed=speed,
+            notes=experiment.notes,
+        )
         return report.show(workdir)
 
 

@@ -54,6 +54,27 @@ class Mean(NamedTuple):
         return float(self.total) / float(self.count) if self.count else float("nan")
 
 
+class Rows(NamedTuple):
+    """Arrays with a row for each example, such as codes: merged by concatenation, in the order of the pass."""
+
+    values: Mapping[str, Array]  # each [B, ...]
+    mask: Array  # [B], False where the row is padding
+
+    def across(self, axis: str) -> "Rows":
+        """Puts the rows of all devices together, in the order of the global batch."""
+        return jax.lax.all_gather(self, axis, tiled=True)
+
+    @classmethod
+    def merge(cls, parts: Sequence["Rows"]) -> "Rows":
+        """Puts the rows together."""
+        return jax.tree.map(lambda *rows: np.concatenate(rows), *parts)
+
+    def compute(self) -> dict[str, np.ndarray]:
+        """Each array without padding, [N, ...]."""
+        mask = np.asarray(self.mask)
+        return {name: np.asarray(values)[mask] for name, values in self.values.items()}
+
+
 class Predictions(NamedTuple):
     """What was predicted for each example, and what was right: merged by concatenation.
 

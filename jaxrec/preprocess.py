@@ -8,8 +8,11 @@ import numpy as np
 
 from jaxrec.types import Array, Batch, Key
 
-# Augmentation draws from a stream of its own: a number that no step has, where steps fold theirs into the same seed.
-STREAM = 2**32 - 1
+# What an example draws comes from streams of its own: numbers that no step has, where steps fold theirs into the same
+# seed. One for augmentation, one for the noise that a model draws of its code.
+AUGMENTATION, NOISE = 2**32 - 1, 2**32 - 2
+
+EVALUATION = -1  # stands for the epoch where a batch has none
 
 
 def chain(*transforms: Callable[[Batch], Batch]) -> Callable[[Batch], Batch]:
@@ -29,7 +32,7 @@ def augmented(
     *,
     seed: int,
 ) -> Callable[[Batch], Batch]:
-    """Returns batch -> batch with every image changed at random, by keys that follow from (seed, epoch, example).
+    """Returns batch -> batch with every image changed at random, by keys of `example_keys`.
 
     So an image looks the same in an epoch whatever the batch size, the number of devices, or where a run went on.
 
@@ -46,14 +49,24 @@ def augmented(
 
     def apply(batch: Batch) -> Batch:
         batch = unit_range(batch)
-        root = jax.random.fold_in(jax.random.key(seed), STREAM)
-        per_example = jax.vmap(lambda epoch, example: jax.random.fold_in(jax.random.fold_in(root, epoch), example))
-        keys = per_example(batch["epoch"], batch["id"])  # [B]
+        keys = example_keys(batch, seed=seed, stream=AUGMENTATION)
         if functions:
             batch = {**batch, "image": jax.vmap(one)(batch["image"], keys)}
         return mix(batch, jax.vmap(jax.random.fold_in, (0, None))(keys, len(functions))) if mix else batch
 
     return apply
+
+
+def example_keys(batch: Batch, *, seed: int, stream: int) -> Key:
+    """A key for each example, [B], that follows from (seed, epoch, example) and from nothing else of the batch.
+
+    An evaluation, whose batches have no "epoch", draws the same each time.
+    """
+    root = jax.random.fold_in(jax.random.key(seed), stream)
+    epochs = batch.get("epoch", jnp.full_like(batch["id"], EVALUATION))
+    return jax.vmap(lambda epoch, example: jax.random.fold_in(jax.random.fold_in(root, epoch), example))(
+        epochs, batch["id"]
+    )
 
 
 def unit_range(batch: Batch) -> Batch:

@@ -15,7 +15,7 @@ from jaxrec.sharding import Parallel, data_parallel
 from jaxrec.steps import STEPS_PER_CALL, several_steps, slow_in_a_loop
 from jaxrec.task import State, Task
 from jaxrec.trees import leaf_types
-from jaxrec.types import Array, PyTree
+from jaxrec.types import Array, Batch, PyTree
 
 
 class Program(NamedTuple):
@@ -23,7 +23,7 @@ class Program(NamedTuple):
 
     init: Callable[[], State]  # the state before the first step
     train: Callable[[State, int, int], tuple[State, dict[str, float]]]  # takes steps [first, stop); uses the state up
-    evaluate: Callable[[State, Batches], dict[str, float | np.ndarray]]  # one exact pass over a split
+    evaluate: Callable[..., dict[str, float | np.ndarray]]  # (state, batches): one exact pass over a split
     template: State  # shapes, types and shardings of a state
     batch_size: int
     log_every: int
@@ -119,22 +119,26 @@ def compile_task(
 
     eval_steps: dict[Any, Callable] = {}
 
-    def evaluate(state: State, batches: Batches) -> dict[str, float | np.ndarray]:
+    def evaluate(
+        state: State, batches: Batches, measure: Callable[[State, Batch, Array], Metrics] = task.eval_step
+    ) -> dict[str, float | np.ndarray]:
+        """What `measure`, the task's evaluation or another function like it, finds over one pass."""
         parallel.check_batch(batches.batch_size)
         data = place(batches.resident)
         arguments = {"batch_size": str(batches.batch_size), **leaf_types(data)}
 
         def eval_step(state: State, resident: PyTree, rows: PyTree, key: Array) -> Metrics:
             batch = batches.fetch(resident, rows)
-            return parallel.spread(task.eval_step)(state, batch, jax.random.fold_in(key, state.step))
+            return parallel.spread(measure)(state, batch, jax.random.fold_in(key, state.step))
 
-        signature = (batches.fetch, *arguments.items())
+        name = "eval_step" if measure is task.eval_step else measure.__name__
+        signature = (measure, batches.fetch, *arguments.items())
         if signature not in eval_steps:
-            for _, *known in list(eval_steps)[-1:]:
-                _warn_of_another("eval_step", dict(known), arguments)
+            for _, _, *known in [other for other in eval_steps if other[0] is measure][-1:]:
+                _warn_of_another(name, dict(known), arguments)
             rows = parallel.split(batches.host(0))
             eval_steps[signature] = build(
-                "eval_step", eval_step, template, data, rows, key, out_shardings=parallel.whole
+                name, eval_step, template, data, rows, key, out_shardings=parallel.whole
             )
         return metrics.compute(
             [

@@ -10,17 +10,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from jaxrec.train import Moment
 
 
-def headline(names: Collection[str], first: Sequence[str], at_most: int) -> list[str]:
-    """All names where they are few, else those of `first` that are there, or as many as fit where none is."""
+def select(names: Collection[str], first: Sequence[str], at_most: int) -> list[str]:
+    """All names where they are few, else those of `first` that are there, or of all where none is: as many as fit."""
     if len(names) <= at_most:
         return list(names)
-    return [name for name in first if name in names] or list(names)[:at_most]
+    return ([name for name in first if name in names] or list(names))[:at_most]
 
 
 class ProgressLine:
-    """A hook that shows step, metrics, images/s and the time that is left.
+    """A hook that shows step, metrics, images/s and the time that is left, and what other hooks warn of.
 
-    Of an evaluation with many metrics it shows loss and accuracy; metrics.jsonl has them all.
+    Of many metrics it shows some; metrics.jsonl has them all.
 
     On a terminal one line is redrawn in place, and a line is left behind for each evaluation. Elsewhere (a file, a
     pipe) each moment is one plain line and nothing is redrawn.
@@ -28,12 +28,13 @@ class ProgressLine:
     Args:
       steps: steps in the run.
       step: where it starts.
+      first: the metrics to show where a split has more than fit.
       console: where to show it.
     """
 
-    def __init__(self, steps: int, step: int = 0, console: Console | None = None):
+    def __init__(self, steps: int, step: int = 0, *, first: Sequence[str] = (), console: Console | None = None):
         console = console or Console()
-        self._console = console
+        self._console, self._first = console, first
         self._spent: list[tuple[int, float]] = []  # (steps, seconds) of the latest moments
         self._live = Progress(
             TextColumn("step"),
@@ -61,6 +62,8 @@ class ProgressLine:
             self._live.update(self._task, completed=moment.step, description=f"{train}  {speed}")
             if any("train/" not in name for name in moment.scalars):
                 self._live.console.print(line, highlight=False, soft_wrap=True)
+        for warning in moment.warnings:
+            self._live.console.print(f"step {moment.step}: {warning}", highlight=False, markup=False, soft_wrap=True)
 
     def _shown(self, moment: Moment) -> list[str]:
         """The names of the scalars in a line, split by split."""
@@ -70,7 +73,7 @@ class ProgressLine:
         return [
             name
             for split, names in splits.items()
-            for name in headline(names, [f"{split}/{metric}" for metric in ("loss", "accuracy", "ema_accuracy")], 4)
+            for name in select(names, [f"{split}/{metric}" for metric in self._first], 4)
         ]
 
     def __enter__(self) -> "ProgressLine":

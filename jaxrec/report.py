@@ -13,12 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxrec.hooks import Speed
-from jaxrec.progress import headline
+from jaxrec.progress import select
 from jaxrec.records import draw_curves
 from jaxrec.workdir import write_json
 
-# The columns of the table where a split has more metrics than fit.
-COLUMNS = ("loss", "accuracy", "ema_accuracy", "f1_macro", "auc", "ece")
+COLUMNS = 6  # of the table, at most
 
 
 def write(
@@ -26,6 +25,7 @@ def write(
     *,
     step: int,
     metrics: Mapping[str, Mapping[str, float | np.ndarray]],
+    headline: Sequence[str],
     speed: Speed,
     notes: Mapping[str, Any],
 ) -> None:
@@ -39,6 +39,7 @@ def write(
       workdir: the run's folder.
       step: whose state was chosen.
       metrics: of that state, by split and name; a number that is not finite becomes null.
+      headline: the metrics to show where a split has more than fit.
       speed: of the training.
       notes: of the experiment; `classes` names the classes.
     """
@@ -48,6 +49,7 @@ def write(
     result = {
         "step": step,
         "metrics": {split: _numbers(values) for split, values in metrics.items()},
+        "headline": list(headline),
         "images_per_second": speed.examples / speed.seconds,
         "examples": speed.examples,
         "training_seconds": speed.seconds,
@@ -60,7 +62,7 @@ def show(workdir: pathlib.Path, note: str = "") -> int:
     """Prints the table of result.json and returns exit code 0."""
     result = json.loads((workdir / "result.json").read_text())
     names = list(dict.fromkeys(name for values in result["metrics"].values() for name in values))
-    shown = headline(names, COLUMNS, len(COLUMNS))
+    shown = select(names, result["headline"], COLUMNS)
     table = Table("split", *shown, title=f"step {result['step']}", title_justify="left")
     for split, values in result["metrics"].items():
         table.add_row(split, *(_cell(name, values.get(name)) for name in shown))

@@ -1,18 +1,20 @@
 """A model at a glance: its layers with output shapes and parameter counts."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
 from flax import linen as nn
 
 
-def layer_table(model: nn.Module, image: Any) -> str:
+def layer_table(model: nn.Module, *inputs: Any, call: Callable[..., Any] | None = None) -> str:
     """Returns one line for each layer of `model`, and the total. Nothing is computed, only shapes.
 
     Args:
-      model: called as `model(image, train=False)`.
-      image: an array of images [B, H, W, C], or its jax.ShapeDtypeStruct.
+      model: called as `model(*inputs, train=False)`.
+      inputs: arrays, such as images [B, H, W, C], or their jax.ShapeDtypeStruct.
+      call: how it is called instead, `call(model, *inputs)`.
     """
     outputs: dict[tuple[str, ...], tuple[int, ...]] = {}
 
@@ -23,7 +25,8 @@ def layer_table(model: nn.Module, image: Any) -> str:
         return result
 
     with nn.intercept_methods(record):
-        variables = jax.eval_shape(lambda image: model.init(jax.random.key(0), image, train=False), image)
+        called = call or (lambda model, *inputs: model(*inputs, train=False))
+        variables = jax.eval_shape(lambda *inputs: model.init(jax.random.key(0), *inputs, method=called), *inputs)
     counts: dict[tuple[str, ...], int] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(variables["params"]):
         layer = tuple(key.key for key in path[:-1])

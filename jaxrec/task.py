@@ -61,11 +61,17 @@ def descend(
     return optax.apply_updates(params, updates), opt_state
 
 
+def on_images(model: nn.Module, batch: Batch, train: bool) -> Any:
+    """How most models are called: on the batch's images alone."""
+    return model(batch["image"], train=train)
+
+
 def from_loss(
     model: nn.Module,
     loss: Loss,
     tx: optax.GradientTransformation,
     *,
+    call: Callable[[nn.Module, Batch, bool], Any] = on_images,
     train_loss: Loss | None = None,
     statistics: Callable[[Any, Batch], Metrics] | None = None,
     views: Callable[[Array], Sequence[Array]] | None = None,
@@ -74,11 +80,13 @@ def from_loss(
     """The task of minimising one loss over a model's outputs: a recogniser, an autoencoder, ...
 
     Args:
-      model: called as `model(image, train=...)`. Its params are optimised; its other collections (batch statistics)
-        are carried in `State.extra` and updated in training.
+      model: its params are optimised; its other collections (batch statistics) are carried in `State.extra` and
+        updated in training.
       loss: called as `loss(outputs, batch)`, gives per-example values [B]; "loss" is what is minimised, all of them
         are metrics.
       tx: the optimizer.
+      call: what a model is called on, (model, batch, train) -> outputs: `model(image, train=...)`, or labels and the
+        examples' own keys as well (`jaxrec.preprocess.example_keys`).
       train_loss: minimised instead, where training weighs the examples otherwise than evaluation.
       statistics: more metrics of an evaluation, of its outputs and batch.
       views: what an evaluation shows of each image [B, H, W, C], such as the image and its mirror image; the outputs
@@ -92,7 +100,7 @@ def from_loss(
     train_loss = train_loss or loss
 
     def init(key: Key, batch: Batch) -> State:
-        variables = model.init(key, batch["image"], train=False)
+        variables = model.init(key, batch, False, method=call)
         params = variables["params"]
         extra = {name: tree for name, tree in variables.items() if name != "params"}
         return State(jnp.zeros((), jnp.int32), params, tx.init(params), extra)
@@ -102,7 +110,7 @@ def from_loss(
 
         def objective(params: PyTree, extra: PyTree, part: Batch, key: Key) -> tuple[Array, tuple[PyTree, Metrics]]:
             outputs, extra = model.apply(
-                {"params": params, **extra}, part["image"], train=True, rngs={"dropout": key}, mutable=list(extra)
+                {"params": params, **extra}, part, True, method=call, rngs={"dropout": key}, mutable=list(extra)
             )
             means = metrics.means(train_loss(outputs, part), part["mask"])
             return means["loss"].total / count, (extra, means)
@@ -113,10 +121,10 @@ def from_loss(
         return State(state.step + 1, params, opt_state, extra), means
 
     def eval_step(state: State, batch: Batch, key: Key) -> Metrics:
-        del key  # nothing is drawn in evaluation
+        del key  # what is drawn in evaluation, an example draws from its own
         variables = {"params": state.params, **state.extra}
         seen = views(batch["image"]) if views else [batch["image"]]
-        outputs = [model.apply(variables, image, train=False) for image in seen]
+        outputs = [model.apply(variables, {**batch, "image": image}, False, method=call) for image in seen]
         outputs = jax.tree.map(lambda *each: sum(each) / len(each), *outputs)
         means = metrics.means(loss(outputs, batch), batch["mask"])
         return {**means, **statistics(outputs, batch)} if statistics else means

@@ -30,6 +30,7 @@ class Moment(NamedTuple):
     seconds: float  # that those steps took, hooks left out
     evaluate: Callable[[Batches], dict[str, float | np.ndarray]]
     scalars: dict[str, float]  # "train/loss", ...: means since the moment before; hooks add what they find
+    warnings: list[str]  # what a hook thinks is going wrong, in plain language, for a later hook to show
 
 
 Hook = Callable[[Moment], bool | None]  # True ends the run after this moment
@@ -74,6 +75,7 @@ def fit(
                 seconds=time.perf_counter() - began,
                 evaluate=functools.partial(program.evaluate, state),
                 scalars={f"train/{name}": value for name, value in means.items()},
+                warnings=[],
             )
             stop = [hook(moment) for hook in hooks]
             if any(stop):

@@ -1,7 +1,8 @@
 """Names shared by every module: array aliases, argument kinds, the dimension vocabulary.
 
 Dimension vocabulary, used in shape comments and docstrings throughout:
-B batch, H W C image height, width, channels, T time or tokens, D features, K classes, N examples of a data set.
+B batch, H W C image height, width, channels, T time or tokens, D features, K classes, Z code or latent, S samples of it,
+N examples of a data set.
 
 The argument kinds (`Count`, `Rate`, ...) document what an argument may hold, and `experiments/check.py` reads them
 from the signatures to check a config before JAX is even imported.
@@ -29,4 +30,5 @@ Weights = Sequence[float]  # 0 or more, at least one of them
 Pattern = str  # a regular expression, searched in a parameter's path: "block_0/Dense_0/kernel"
 Factors = Sequence[tuple[str, float]]  # (pattern, factor), 0 or more
 Widths = Sequence[int]  # whole numbers, 1 or more
+Shape = tuple[int, int, int]  # (H, W, C) of an image
 Blocks = Sequence[int | Sequence[int]]  # widths; an inner sequence is a block of layers

@@ -65,6 +65,7 @@ ARROWS = {
     "jaxrec.models.alexnet": {"jaxrec.layers", "jaxrec.models.blocks"},
     "jaxrec.models.cct": {"jaxrec.layers", "jaxrec.models.blocks", "jaxrec.models.transformer"},
     "jaxrec.models.cnn": {"jaxrec.layers", "jaxrec.models.blocks"},
+    "jaxrec.models.decoders": {"jaxrec.layers", "jaxrec.models.blocks"},
     "jaxrec.models.densenet": {"jaxrec.layers", "jaxrec.models.blocks"},
     "jaxrec.models.googlenet": {"jaxrec.layers", "jaxrec.models.blocks"},
     "jaxrec.models.lenet": {"jaxrec.models.cnn"},

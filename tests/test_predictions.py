@@ -247,7 +247,7 @@ def test_training_steps_may_return_them_as_well():
 def test_a_hook_puts_numbers_alone_into_the_scalars():
     arrays, program, state = program_on(1, "jit")
     split = eval_batches(arrays, batch_size=200)
-    moment = Moment(1, 1, 0, state, 1, 1.0, functools.partial(program.evaluate, state), {"train/loss": 0.5})
+    moment = Moment(1, 1, 0, state, 1, 1.0, functools.partial(program.evaluate, state), {"train/loss": 0.5}, [])
     hooks.evaluate(validation=split)(moment)
     assert moment.scalars.keys() == {"train/loss"} | {f"validation/{name}" for name in NUMBERS | {"top_5", "accuracy"}}
     assert all(type(value) is float for value in moment.scalars.values())

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from jaxrec.progress import ProgressLine, headline
+from jaxrec.progress import ProgressLine, select
 from jaxrec.records import Records, draw_curves, read
 from jaxrec.train import Moment
 
@@ -23,6 +23,7 @@ def moment(step: int, **scalars: float) -> Moment:
         seconds=0.5,
         evaluate=None,
         scalars={name.replace("_", "/", 1): value for name, value in scalars.items()},
+        warnings=[],
     )
 
 
@@ -132,10 +133,17 @@ def test_a_terminal_gets_a_live_line_and_a_file_plain_lines(terminal):
         assert len(shown.splitlines()) == 10
 
 
+def test_a_warning_has_a_line_of_its_own():
+    file = io.StringIO()
+    with ProgressLine(100, console=Console(file=file)) as progress:
+        progress(moment(10, train_loss=1.0)._replace(warnings=["The samples are all alike."]))
+    assert "step 10: The samples are all alike.\n" in file.getvalue()
+
+
 def test_of_many_metrics_the_line_shows_loss_and_accuracy():
     names = ["accuracy", "auc", "ece", "ema_accuracy", "f1_macro", "loss"]
     file = io.StringIO()
-    with ProgressLine(100, console=Console(file=file)) as progress:
+    with ProgressLine(100, first=("loss", "accuracy", "ema_accuracy"), console=Console(file=file)) as progress:
         progress(moment(10, train_loss=1.0, train_accuracy=0.0, **{f"validation_{name}": 0.5 for name in names}))
     metrics = file.getvalue().removeprefix("step 10/100  ").partition("  1,280")[0]
     assert metrics == (
@@ -154,4 +162,4 @@ def test_of_many_metrics_the_line_shows_loss_and_accuracy():
     ],
 )
 def test_a_headline_is_all_where_that_is_little(names, shown):
-    assert headline(names, ("loss", "accuracy"), 3) == shown
+    assert select(names, ("loss", "accuracy"), 3) == shown

@@ -12,6 +12,7 @@ from jaxrec import metrics, report
 from jaxrec.hooks import Speed
 
 CLASSES = ("cat", "dog, wild", "frog")
+HEADLINE = ("loss", "accuracy", "ema_accuracy", "f1_macro", "auc", "ece")
 
 
 def measured(classes: int = 3, examples: int = 60) -> dict[str, float | np.ndarray]:
@@ -26,7 +27,7 @@ def measured(classes: int = 3, examples: int = 60) -> dict[str, float | np.ndarr
 
 def write(workdir, splits, notes=None):
     notes = {"classes": CLASSES} if notes is None else notes
-    report.write(workdir, step=5, metrics=splits, speed=Speed(1000, 2.0), notes=notes)
+    report.write(workdir, step=5, metrics=splits, headline=HEADLINE, speed=Speed(1000, 2.0), notes=notes)
 
 
 def table(file) -> list[list[str]]:

@@ -8,7 +8,7 @@ from jaxrec.train import Moment
 
 
 def moment(step: int, **scalars: float) -> Moment:
-    return Moment(step, 100, step - 1, None, 1, 1.0, None, scalars)
+    return Moment(step, 100, step - 1, None, 1, 1.0, None, scalars, [])
 
 
 def stops_at(values, *, mode="max", patience=2, history=()) -> int | None:
@@ -51,5 +51,5 @@ def test_history_as_records_write_it():
 
 def test_every_passes_the_wish_to_stop_on():
     hook = every(10, lambda moment: True)
-    assert hook(Moment(10, 100, 9, None, 1, 1.0, None, {})) is True
-    assert hook(Moment(11, 100, 10, None, 1, 1.0, None, {})) is None
+    assert hook(Moment(10, 100, 9, None, 1, 1.0, None, {}, [])) is True
+    assert hook(Moment(11, 100, 10, None, 1, 1.0, None, {}, [])) is None

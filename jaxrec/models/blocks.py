@@ -1,5 +1,7 @@
 """What several networks are made of. The functions make layers, so they are called inside a network's `__call__`."""
 
+import functools
+
 import jax.numpy as jnp
 from flax import linen as nn
 
@@ -7,7 +9,13 @@ from jaxrec import layers
 from jaxrec.errors import InputError
 from jaxrec.types import Array, Count, Positive, Rate, Widths
 
-ACTIVATIONS = {"relu": nn.relu, "tanh": jnp.tanh, "sigmoid": nn.sigmoid, "gelu": nn.gelu}
+ACTIVATIONS = {
+    "relu": nn.relu,
+    "tanh": jnp.tanh,
+    "sigmoid": nn.sigmoid,
+    "gelu": nn.gelu,
+    "leaky_relu": functools.partial(nn.leaky_relu, negative_slope=0.2),
+}
 
 # Keeps the variance of gradients through a convolution and a relu: He et al. (2015).
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
