@@ -26,7 +26,7 @@ SMALLER = {
 SHAPES = {"mnist": (28, 28, 1), "fashion_mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
 # Full schedules for a GPU: half a minute of compiling each. Their networks are tested elsewhere, the files by
 # themselves in test_check.py and below.
-LONG = ("alexnet", "cct", "densenet", "googlenet", "vgg16", "vit_lite")
+LONG = ("alexnet", "cct", "densenet", "fast_gpu", "googlenet", "resnet20_paper", "vgg16", "vit_lite")
 
 
 @pytest.fixture(scope="module")

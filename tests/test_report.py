@@ -51,6 +51,7 @@ def test_numbers_go_to_result_json(tmp_path):
     assert written == {
         "step": 5,
         "metrics": {"validation": numbers, "test": {**numbers, "auc": None}},
+        "headline": list(HEADLINE),
         "images_per_second": 500.0,
         "examples": 1000,
         "training_seconds": 2.0,

@@ -1,0 +1,30 @@
+"""The network of configs/cifar10_fast.py at its full width, to 94 % on a GPU.
+
+    python launch.py --config=configs/cifar10_fast_gpu.py
+
+Not run yet (n = 0), no GPU was at hand: its aim is 94 %. On 2 cores it takes hours.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """Plain values; `experiments/classify.py` says what each means."""
+    return ConfigDict(
+        {
+            "experiment": "classify",
+            "seed": 0,
+            "train": {"batch_size": 1000, "epochs": 10},
+            "data": {"name": "tfds", "dataset": "cifar10", "validation": 0.02},
+            "augment": ({"name": "random_crop", "padding": 2, "mode": "reflect"}, {"name": "random_flip"}),
+            "model": {"name": "WhitenedCNN", "widths": (64, 256, 256), "dtype": "bfloat16"},
+            "loss": {"name": "softmax_cross_entropy", "label_smoothing": 0.2},
+            "optimizer": {
+                "name": "muon",
+                "learning_rate": {"name": "warmup_linear", "peak": 0.4, "warmup": 0.1},
+                "adam_learning_rate": {"name": "warmup_linear", "peak": 3e-3, "warmup": 0.1},
+                "beta": 0.8,
+            },
+            "test_views": "mirror_and_shift",
+        }
+    )
