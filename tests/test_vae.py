@@ -45,10 +45,13 @@ def test_shapes_and_labels(model, classes):
     model = model.clone(shape=(7, 6, 2), latent=3, classes=classes, scaled=True)
     image = jax.random.uniform(jax.random.key(0), (4, 7, 6, 2))
     keys, label = jax.random.split(jax.random.key(1), 4), jnp.array([0, 1, 2, 0])
-    variables = model.init(jax.random.key(2), image, None, label, train=False)
-    outputs, other = jax.jit(
-        lambda: [model.apply(variables, image, keys, told, train=False, samples=5) for told in (label, (label + 1) % 3)]
-    )()
+
+    @jax.jit
+    def called(*labels):
+        variables = model.init(jax.random.key(2), image, None, label, train=False)
+        return [model.apply(variables, image, keys, told, train=False, samples=5) for told in labels]
+
+    outputs, other = called(label, (label + 1) % 3)
     shapes = {"mean": (4, 3), "log_var": (4, 3), "code": (4, 5, 3), "logits": (4, 5, 7, 6, 2), "log_scale": ()}
     assert {name: value.shape for name, value in outputs.items()} == shapes
     for name in ("mean", "logits"):

@@ -161,7 +161,7 @@ def test_iwae_of_one_code_is_the_elbo():
 def test_beta_0_without_noise_is_the_autoencoder():
     """Loss and gradient are those of a plain autoencoder on the same parameters; the log variance gets none."""
     model, image = DenseVAE(shape=SHAPE, widths=(5,), latent=2), random_image()
-    params = model.init(jax.random.key(0), image, None, train=False)["params"]
+    params = jax.jit(lambda: model.init(jax.random.key(0), image, None, train=False)["params"])()
     loss = variational.elbo(variational.bernoulli(), beta=0.0)
 
     def as_vae(params, keys):
@@ -173,15 +173,17 @@ def test_beta_0_without_noise_is_the_autoencoder():
         logits = decoder.apply({"params": params["decoder"]}, code[:, :2], train=True)
         return optax.sigmoid_binary_cross_entropy(logits, image).sum()
 
-    expected = jax.value_and_grad(as_autoencoder)(params)
-    found = jax.value_and_grad(as_vae)(params, None)
+    expected, found = jax.jit(
+        lambda params: (jax.value_and_grad(as_autoencoder)(params), jax.value_and_grad(as_vae)(params, None))
+    )(params)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6), found, expected)
     assert not found[1]["encoder"]["Dense_1"]["kernel"][:, 2:].any()
     assert found[1]["encoder"]["Dense_1"]["kernel"][:, :2].any()
     # A variance of e^-60 leaves no noise of the keys' draws either.
     params["encoder"]["Dense_1"]["bias"] = jnp.array([0.0, 0.0, -60.0, -60.0])
     drawn = jax.random.split(jax.random.key(1), len(image))
-    np.testing.assert_allclose(as_vae(params, drawn), as_vae(params, None), rtol=1e-6)
+    with_noise, without = jax.jit(lambda params: (as_vae(params, drawn), as_vae(params, None)))(params)
+    np.testing.assert_allclose(with_noise, without, rtol=1e-6)
 
 
 # The log likelihood by sampling: a linear decoder with Gaussian noise has p(x) = N(b, W^T W + s^2).
@@ -255,7 +257,7 @@ def test_evaluation_does_not_depend_on_batches():
         statistics=variational.active_units,
     )
     task = with_average(task, 0.5)
-    state = task.init(jax.random.key(0), rows_of(range(6)))
+    state = jax.jit(task.init)(jax.random.key(0), rows_of(range(6)))
     step = jax.jit(task.eval_step)
 
     def numbers(*parts):
