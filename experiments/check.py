@@ -51,6 +51,14 @@ def _is_mix(definition: Definition) -> bool:
     return list(_signature(definition))[:2] == ["batch", "keys"]
 
 
+def _is_model(definition: Definition) -> bool:
+    return isinstance(definition.node, ast.ClassDef)
+
+
+def _is_likelihood(definition: Definition) -> bool:
+    return _name(getattr(definition.node, "returns", None)) == "Likelihood"
+
+
 # Arguments of a schedule that may be left out: they are the whole run then.
 WHOLE_RUN = ("steps", "decay_steps", "transition_steps")
 
@@ -61,6 +69,8 @@ SPECS: dict[str, Named] = {
     "Augment": Named(("jaxrec.augment",), ("image", "key"), wanted=_is_augmentation, many=True),
     "Mix": Named(("jaxrec.mix",), ("batch", "keys"), wanted=_is_mix),
     "Model": Named(("jaxrec.models",), ("classes",)),
+    "VariationalModel": Named(("jaxrec.models.variational",), ("shape", "classes", "scaled"), wanted=_is_model),
+    "Likelihood": Named(("jaxrec.variational",), wanted=_is_likelihood),
     "Loss": Named(("jaxrec.losses",), ("logits", "batch")),
     "Optimizer": Named(("jaxrec.optimizers", "optax"), ("mask", "weight_decay_mask"), wanted=_is_optimizer),
     "ScalarOrSchedule": Named(("jaxrec.schedules", "optax.schedules"), whole_run=WHOLE_RUN, wanted=_is_schedule),

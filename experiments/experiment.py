@@ -18,7 +18,9 @@ from jaxrec.types import Array, Count, Pattern, Positive
 # is read from its signature; see SPECS in `experiments/check.py`.
 Data = Mapping  # jaxrec.data.sources
 Model = Mapping  # jaxrec.models; the experiment gives `classes`
+VariationalModel = Mapping  # jaxrec.models.variational; the experiment gives what the data and the likelihood say
 Loss = Mapping  # jaxrec.losses; the outputs and the batch come at each step
+Likelihood = Mapping  # jaxrec.variational: what returns a Likelihood
 Optimizer = Mapping  # jaxrec.optimizers and optax: whatever has a learning rate
 Augment = Sequence[Mapping]  # jaxrec.augment, in order; images and keys come at each step
 Mix = Mapping  # jaxrec.mix; likewise

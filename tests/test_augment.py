@@ -20,6 +20,7 @@ jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_lev
 
 # Arguments under which each function does something; a function that is not here fails the first test.
 OPTIONS = {
+    "binarise": {},
     "color_jitter": {"brightness": 0.2, "contrast": 0.4},
     "cutout": {"size": 3},
     "gaussian_noise": {"std": 0.1},

@@ -74,12 +74,14 @@ ARROWS = {
     "jaxrec.models.resnet": {"jaxrec.layers", "jaxrec.models.blocks"},
     "jaxrec.models.rnn": {"jaxrec.layers.platform", "jaxrec.models.blocks"},
     "jaxrec.models.transformer": {"jaxrec.models.blocks"},
+    "jaxrec.models.variational": {"jaxrec.models.cnn", "jaxrec.models.decoders", "jaxrec.models.mlp"},
     "jaxrec.models.vgg": {"jaxrec.layers", "jaxrec.models.blocks"},
     "jaxrec.models.vit": {"jaxrec.layers", "jaxrec.models.blocks", "jaxrec.models.transformer"},
     "jaxrec.models.whitened": {"jaxrec.layers"},
     "jaxrec.task": {"jaxrec.metrics", "jaxrec.sharding"},
     "jaxrec.average": {"jaxrec.metrics", "jaxrec.task"},
     "jaxrec.transfer": {"jaxrec.average", "jaxrec.task", "jaxrec.trees"},
+    "jaxrec.variational": {"jaxrec.average", "jaxrec.metrics", "jaxrec.models.variational", "jaxrec.task"},
     # how it is run
     "jaxrec.checkpoint": {"jaxrec.trees"},
     "jaxrec.program": {

@@ -1,4 +1,4 @@
-"""What hides parts of an image: noise on its pixels, rectangles cut out of it."""
+"""What takes from an image: noise on its pixels, rectangles cut out of it, its grey values."""
 
 import math
 from typing import Literal
@@ -33,6 +33,19 @@ def salt_and_pepper(image: Array, key: Key, *, share: Rate = 0.05) -> Array:
     """
     draw = jax.random.uniform(key, (*image.shape[:2], 1))
     return jnp.where(draw < share, jnp.where(draw < share / 2, 0.0, 1.0), image)
+
+
+def binarise(image: Array, key: Key) -> Array:
+    """Makes each value 1 with its own probability, else 0: the image as a draw of what its grey values say.
+
+    Salakhutdinov and Murray (2008). Drawn anew in each epoch, as in Burda et al. (2016), it is the dynamic binarisation
+    of the tables of MNIST.
+
+    Args:
+      image: [H, W, C].
+      key: of the draw.
+    """
+    return jax.random.bernoulli(key, image).astype(image.dtype)
 
 
 def cutout(image: Array, key: Key, *, size: Count = 8, value: Rate = 0.0) -> Array:

@@ -1,0 +1,27 @@
+"""A variational autoencoder, 64-200-200-16, on scikit-learn's handwritten digits (1,797 images of 8x8 pixels).
+
+    python launch.py --config=configs/digits_vae.py
+
+Not run yet (n = 0), on a machine with 2 cores.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """Plain values; `experiments/vae.py` says what each means."""
+    return ConfigDict(
+        {
+            "experiment": "vae",
+            "seed": 0,
+            "train": {"batch_size": 64, "epochs": 200, "eval_every": 500},
+            "data": {"name": "digits", "validation": 0.1},
+            "model": {"name": "DenseVAE", "widths": (200, 200), "latent": 16, "activation": "tanh"},
+            "likelihood": {"name": "discretised_logistic"},
+            "ema": 0.995,
+            "optimizer": {
+                "name": "adam",
+                "learning_rate": {"name": "cosine_decay_schedule", "init_value": 2e-3},
+            },
+        }
+    )

@@ -1,0 +1,247 @@
+"""Variational autoencoders: a code for each image, images from codes, and how likely the model finds the data."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from experiments.experiment import Data, Experiment, Likelihood, Optimizer, Study, Train, VariationalModel
+from experiments.images import check_unit_range, read_images
+from experiments.make import make, make_optimizer
+from jaxrec import augment, gallery, hooks, preprocess, variational
+from jaxrec.average import averaged, with_average
+from jaxrec.data.pipeline import Batches, Transform, eval_batches
+from jaxrec.errors import InputError
+from jaxrec.models import variational as networks
+from jaxrec.summary import layer_table
+from jaxrec.task import State, from_loss
+from jaxrec.train import Hook, Moment
+from jaxrec.types import Array, Batch, Count, Key, NonNegative, Positive, Rate, Seed
+
+SHEET = 100  # images of samples.png, which begin with the classes in turn where the model is conditional
+COLUMNS = 10  # of the pictures
+SIDE = 20  # of manifold.png, in images
+
+
+def build(
+    *,
+    train: Train,
+    data: Data,
+    model: VariationalModel,
+    likelihood: Likelihood,
+    optimizer: Optimizer,
+    seed: Seed = 0,
+    objective: Literal["elbo", "iwae"] = "elbo",
+    samples: Count = 1,
+    beta: NonNegative = 1.0,
+    warmup: NonNegative = 0.0,
+    binarise: Literal["dynamic", "fixed"] | None = None,
+    conditional: bool = False,
+    clip_norm: Positive | None = None,
+    l2: NonNegative = 0.0,
+    accumulate: Count = 1,
+    ema: Rate = 0.0,
+    nll_samples: Count = 5000,
+    nll_images: Count | None = None,
+    overfit: Count | None = None,
+) -> Experiment:
+    """A variational autoencoder trained on images in [0, 1], the best state chosen by its bound on validation.
+
+    Args:
+      train: how long, in which batches, on which devices.
+      data: the source of the images.
+      model: the networks; their shape and classes are set to the data's.
+      likelihood: p(x|z).
+      optimizer: of jaxrec or optax.
+      seed: of the initial parameters, the order of the examples, binarisation, and codes.
+      objective: the evidence lower bound, or the importance weighted one of `samples` codes.
+      samples: codes drawn for each image, in training and evaluation.
+      beta: weight of the divergence in the evidence lower bound.
+      warmup: epochs over which that weight rises from 0.
+      binarise: makes pixels 0 or 1 by a draw from their grey values. dynamic: a training image's anew in each epoch,
+        as in Burda et al. (2016), an evaluated one's always the same; fixed: one draw of each image for ever.
+      conditional: whether encoder and decoder are told the class.
+      clip_norm: global norm that gradients are clipped to.
+      l2: strength of the L2 penalty on kernels.
+      accumulate: the parts in which a step takes its batch, one after the other, to save memory.
+      ema: how much of itself a moving average of the parameters keeps at a step, such as 0.999; 0 for none. It is
+        evaluated beside them, chooses the best checkpoint, and draws the pictures.
+      nll_samples: codes for each image in the estimate of the test images' log likelihood, stated beside it.
+      nll_images: how many of the test images, the first, it is estimated on; all by default.
+      overfit: train and evaluate on this many images of the train split alone, for as many steps as the whole split
+        would take.
+    """
+    if objective == "iwae" and (beta != 1 or warmup):
+        raise InputError(f"config.beta = {beta}, config.warmup = {warmup} are for objective 'elbo': leave 1 and 0.")
+    if binarise and likelihood["name"] != "bernoulli":
+        name = likelihood["name"]
+        raise InputError(f"config.binarise = {binarise!r} is for the likelihood 'bernoulli', not {name!r}: set None.")
+    images = read_images(data, train, seed=seed, overfit=overfit)
+    dataset, of_pixels = images.dataset, make(variational, likelihood)()
+    check_unit_range(dataset, "A variational autoencoder takes")
+    if of_pixels.discrete and dataset.image.dtype != np.uint8:
+        raise InputError(f"config.likelihood.name = {likelihood['name']!r} takes images stored as uint8.")
+    learn, judge = _transforms(binarise, seed)
+    shuffled, splits = images.batches(learn, judge)
+    network = make(networks, model)(
+        shape=dataset.image.shape[1:],
+        classes=len(dataset.classes) if conditional else None,
+        scaled=of_pixels.scaled,
+    )
+    vae = VAE(network, of_pixels, seed, samples)
+    evidence = variational.elbo(of_pixels, beta=beta, warmup=warmup)
+    task = from_loss(
+        network,
+        evidence if objective == "elbo" else variational.iwae(of_pixels),
+        make_optimizer(optimizer, steps=images.steps, clip_norm=clip_norm, l2=l2),
+        call=vae.call,
+        statistics=variational.active_units,
+        accumulate=accumulate,
+    )
+    prefix = "ema_" if ema else ""
+
+    def watch(workdir: pathlib.Path) -> Sequence[Hook]:
+        # The keys are made inside, where nothing needs to be moved.
+        sheet = jax.jit(lambda state: vae.generate(state, jax.random.split(jax.random.key(seed), SHEET), vae.classes))
+
+        def draw(moment: Moment) -> None:
+            gallery.grid(workdir / "samples.png", jax.device_get(sheet(moment.state)), COLUMNS)
+
+        def warn(moment: Moment) -> None:
+            active = moment.scalars.get(f"validation/{prefix}active_units", np.inf)
+            if text := variational.collapse(active, network.latent):
+                moment.warnings.append(text)
+
+        return [hooks.every(train.eval_every or shuffled.per_pass, draw), warn]
+
+    def study(chosen: Study) -> Mapping[str, Mapping[str, float]]:
+        split = "test" if "test" in splits else list(splits)[-1]
+        whole, ids = splits[split], dataset.splits[split]
+        some = eval_batches(whole.resident, ids=ids[:nll_images], batch_size=whole.batch_size, transform=judge)
+        measure = variational.negative_log_likelihood(
+            network, of_pixels, keys=vae.keys, conditional=conditional, samples=nll_samples
+        )
+        found = dict(chosen.evaluate(some, measure))
+        if text := variational.collapse(found.pop("active_units"), network.latent):
+            print(text)
+        vae.draw(chosen.workdir, chosen.state, whole)
+        return {split: {**found, "nll_samples": nll_samples, "nll_images": some.examples}}
+
+    return Experiment(
+        task=with_average(task, ema) if ema else task,
+        steps=images.steps,
+        train=shuffled,
+        splits=splits,
+        monitor=f"validation/{prefix}loss",
+        mode="min",
+        headline=(
+            *("nll", "nll_bits_per_dim", "nll_samples", "nll_images"),
+            *(f"{prefix}{name}" for name in ("elbo", "kl", "active_units", "reconstruction")),
+        ),
+        table=lambda: layer_table(network, images.shown[:1].astype("float32"), dataset.label[:1], call=vae.on),
+        notes={
+            "classes": dataset.classes,
+            **{name: [value] * dataset.image.shape[-1] for name, value in (("mean", 0.0), ("std", 1.0))},
+        },
+        watch=watch,
+        study=study,
+        generate=vae.generate,
+    )
+
+
+class VAE(NamedTuple):
+    """A model with its likelihood, and what is done with both: called on batches, drawn from, pictured."""
+
+    network: nn.Module
+    likelihood: variational.Likelihood
+    seed: Seed
+    samples: Count
+
+    def keys(self, batch: Batch) -> Key:
+        """The keys [B] of the examples' codes."""
+        return preprocess.example_keys(batch, seed=self.seed, stream=preprocess.NOISE)
+
+    def call(self, network: nn.Module, batch: Batch, train: bool) -> Mapping[str, Array]:
+        """How a task calls the model."""
+        label = batch["label"] if network.classes else None
+        return network(batch["image"], self.keys(batch), label, train=train, samples=self.samples)
+
+    @staticmethod
+    def on(network: nn.Module, image: Array, label: Array) -> Mapping[str, Array]:
+        """The outputs for codes without noise."""
+        return network(image, None, label, train=False)
+
+    @property
+    def classes(self) -> Array | None:
+        """The labels of the sheet of samples, a class in each column where they are as many."""
+        return jnp.arange(SHEET) % self.network.classes if self.network.classes else None
+
+    def generate(self, state: State, keys: Key, labels: Array | None = None) -> Array:
+        """Images [N, H, W, C] of codes drawn from the prior; see `Experiment.generate`.
+
+        A conditional model draws the classes as well where they are not given.
+        """
+        code = jax.vmap(lambda key: jax.random.normal(key, (self.network.latent,)))(keys)
+        if self.network.classes and labels is None:
+            labels = jax.vmap(lambda key: jax.random.randint(jax.random.fold_in(key, 1), (), 0, self.network.classes))(
+                keys
+            )
+        return self.decoded(state, code, labels)
+
+    def decoded(self, state: State, code: Array, label: Array | None) -> Array:
+        """The expected images [N, H, W, C] of codes [N, Z], in [0, 1]."""
+        state = averaged(state)
+        outputs = self.network.apply(
+            {"params": state.params, **state.extra}, code[:, None], label, train=False, method="decode"
+        )
+        return self.likelihood.mean(outputs["logits"][:, 0])
+
+    def draw(self, workdir: pathlib.Path, state: State, batches: Batches) -> None:
+        """Writes samples.png, reconstructions.png, walk.png, and manifold.png where the code has two units."""
+        ids = batches.host(0)["id"][: min(COLUMNS, batches.examples)]
+        batch = jax.jit(batches.fetch)(batches.resident, {"id": ids})
+        pictures = jax.device_get(jax.jit(self._pictures)(averaged(state), batch))
+        seen = {name: pictures.pop(name) for name in ("seen", "decoded")}
+        rows = {"stored": batches.resident["image"][ids], **seen}
+        gallery.contact_sheet(workdir / "reconstructions.png", rows)
+        for name, images in pictures.items():
+            gallery.grid(workdir / f"{name}.png", images, SIDE if name == "manifold" else COLUMNS)
+
+    def _pictures(self, state: State, batch: Batch) -> dict[str, Array]:
+        """Name of a picture, or of a row of reconstructions.png -> its images."""
+        image, label = batch["image"], batch["label"]
+        mean, _ = self.network.apply(
+            {"params": state.params, **state.extra}, image, label, train=False, method="encode"
+        )
+        # From each code to the next image's, in a straight line, under the first one's label.
+        share = jnp.linspace(0, 1, COLUMNS)[None, :, None]
+        walk = (1 - share) * mean[:, None] + share * jnp.roll(mean, -1, axis=0)[:, None]  # [B, COLUMNS, Z]
+        pictures = {
+            "samples": self.generate(state, jax.random.split(jax.random.key(self.seed), SHEET), self.classes),
+            "seen": image,
+            "decoded": self.decoded(state, mean, label),
+            "walk": self.decoded(state, walk.reshape(-1, mean.shape[-1]), label.repeat(COLUMNS)),
+        }
+        if mean.shape[-1] == 2:
+            # Evenly over the mass of the prior (Kingma and Welling, 2014, figure 4); of the first class.
+            line = jax.scipy.special.ndtri((jnp.arange(SIDE) + 0.5) / SIDE)
+            code = jnp.stack(jnp.meshgrid(line, line[::-1]), axis=-1).reshape(-1, 2)
+            pictures["manifold"] = self.decoded(state, code, jnp.zeros(len(code), jnp.int32))
+        return pictures
+
+
+def _transforms(binarise: str | None, seed: Seed) -> tuple[Transform, Transform]:
+    """What training images and evaluated ones go through."""
+    if not binarise:
+        return preprocess.unit_range, preprocess.unit_range
+    drawn = preprocess.augmented([augment.binarise], seed=seed)
+
+    def always_alike(batch: Batch) -> Batch:
+        # Without its epoch, an example draws what it draws in an evaluation.
+        return {**batch, **drawn({name: value for name, value in batch.items() if name != "epoch"})}
+
+    return (drawn if binarise == "dynamic" else always_alike), drawn
