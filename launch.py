@@ -1,13 +1,16 @@
-"""The one entry point: trains what a config asks for, or looks at its data, its learning rate, or the machine.
+"""The one entry point: trains what a config asks for, or looks at data, rates, what a run makes, or the machine.
 
     python launch.py --config=FILE [--config.KEY=VALUE ...] [options]
     python launch.py show_data --config=FILE ...    a picture of training images, stored and augmented
     python launch.py lr_find --config=FILE ...      a picture of the loss over a growing learning rate
+    python launch.py sample --workdir=RUN [--images=64 --seed=0 --classes=0,1,2]    images that a run makes
+    python launch.py distance --generated=FILE [--real=FILE] [--features=RUN]       how far they are from real ones
     python launch.py doctor
 
 FILE is a Python file with get_config(), such as configs/digits_cnn.py, or the config.json of a run. Any argument of
 anything the config names can be set: --config.optimizer.learning_rate=3e-4. The same command on the same workdir goes
-on where the run stopped. show_data and lr_find leave runs alone: they write <command>.png.
+on where the run stopped. show_data and lr_find leave runs alone: they write <command>.png. A command's own flags are
+the arguments of its function, experiments/<command>.py says what they mean.
 
 Options:
     --workdir=FOLDER   the run's folder; runs/<name of the config> by default, runs/<command>/<name> for a command
@@ -20,15 +23,12 @@ Options:
 Exit codes: 0 done, 1 trouble found or an error of ours, 2 bad input, 76 training diverged, 130 interrupted.
 """
 
-import importlib
 import pathlib
 import sys
 import tempfile
 from typing import Any
 
 from jaxrec.errors import DivergedError, InputError
-
-COMMANDS = ("show_data", "lr_find")
 
 
 def main(argv: list[str]) -> int:
@@ -40,6 +40,7 @@ def main(argv: list[str]) -> int:
         return doctor()
     from absl import flags  # not before: the doctor looks after machines on which this fails
 
+    from experiments import commands
     from experiments.config import from_flags
 
     options = flags.FlagValues()
@@ -48,14 +49,19 @@ def main(argv: list[str]) -> int:
     flags.DEFINE_integer("seeds", None, "", lower_bound=1, flag_values=options)
     for name in ("fresh", "smoke", "debug"):
         flags.DEFINE_bool(name, False, "", flag_values=options)
+    command = next((word for word in argv if word in commands.COMMANDS), "")
     try:
-        config, name, left = from_flags(argv)
+        if command:
+            commands.define_flags(command, options)
+        configured = not command or commands.takes(command, "config")
+        config, name, left = from_flags(argv) if configured else ({}, "", argv)
         words = options(["launch.py", *left])[1:]
-        if len(words) > 1 or not set(words) <= set(COMMANDS):
-            allowed = ", ".join(("doctor", *COMMANDS))
+        if words != [command] * bool(command):
+            allowed = ", ".join(("doctor", *commands.COMMANDS))
             raise InputError(f"{' '.join(words)!r} is no command. There is one of {allowed}; the rest are --flags.")
-        folder = "/".join(("runs", *words, name))
-        return launch(config, pathlib.Path(options.workdir or folder), options, *words)
+        own = commands.read_flags(command, options) if command else {}
+        folder = options.workdir or ("/".join(("runs", *words, name)) if configured else None)
+        return launch(config, folder and pathlib.Path(folder), options, command, own)
     except (InputError, DivergedError, flags.Error) as error:
         if "--debug" in argv:
             raise
@@ -75,8 +81,9 @@ def doctor() -> int:
     return 1 if troubles else 0
 
 
-def launch(config: dict, workdir: pathlib.Path, options: Any, command: str = "") -> int:
-    """Starts JAX and runs the config; `--smoke` stops it halfway once, so that it resumes as well."""
+def launch(config: dict, workdir: pathlib.Path | None, options: Any, command: str, own: dict[str, Any]) -> int:
+    """Starts JAX and carries a command or a config out; `--smoke` stops a run halfway once, so that it resumes too."""
+    from experiments.commands import call
     from experiments.repeat import repeat
     from experiments.run import run
     from jaxrec import startup
@@ -87,8 +94,7 @@ def launch(config: dict, workdir: pathlib.Path, options: Any, command: str = "")
     if given and (command or {"--seeds", "--smoke"} <= set(given)):
         raise InputError(f"{' and '.join([*given, *[command] * bool(command)])} do not go together. Leave one out.")
     if command:
-        module = importlib.import_module(f"experiments.{command}")
-        return getattr(module, command)(config, workdir / f"{command}.png")
+        return call(command, config, workdir, own)
     if options.seeds:
         return repeat(config, workdir, seeds=options.seeds, fresh=options.fresh)
     if not options.smoke:

@@ -114,6 +114,23 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
     return resolved
 
 
+def arguments_of(module: str, name: str) -> list[str]:
+    """The names of a function's arguments, read from the source."""
+    return list(_signature(_lookup(module, name)))
+
+
+def check_call(module: str, name: str, values: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
+    """Checks keyword arguments of a function as `check` does a config's, and fills in its defaults.
+
+    Args:
+      module: where the function is defined.
+      name: the function's.
+      values: to be checked.
+      given: arguments that come from elsewhere.
+    """
+    return _section(name, values, _lookup(module, name), f"The command '{name}'", given)
+
+
 def _section(
     path: str, values: Mapping[str, Any], definition: Definition, what: str, given: Collection[str] = ()
 ) -> dict[str, Any]:

@@ -108,7 +108,12 @@ def build(
         mode="min" if monitor == "loss" else "max",
         headline=("loss", "accuracy", "ema_accuracy", "f1_macro", "auc", "ece"),
         table=lambda: layer_table(network, dataset.image[:1].astype("float32")),
-        notes={"classes": dataset.classes, "mean": mean.tolist(), "std": std.tolist()},
+        notes={
+            "classes": dataset.classes,
+            "shape": dataset.image.shape[1:],
+            "mean": mean.tolist(),
+            "std": std.tolist(),
+        },
     )
 
 

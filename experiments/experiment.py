@@ -69,6 +69,7 @@ class Experiment(NamedTuple):
     study: Callable[[Study], Mapping[str, Mapping[str, float]]] = lambda study: {}  # more metrics, by split
     # (state, keys [N], labels [N] or None) -> images [N, H, W, C] in [0, 1], of a model that makes images
     generate: Callable[[State, Array, Array | None], Array] | None = None
+    conditions: Sequence[str] = ()  # the classes whose labels `generate` takes, by name; where empty it takes None
 
 
 def prepare(config: Mapping[str, Any]) -> tuple[Experiment, Train, Parallel]:

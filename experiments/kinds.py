@@ -32,6 +32,10 @@ def _weights(value: Any) -> bool:
     return isinstance(value, list | tuple) and all(_number(v) and v >= 0 for v in value) and any(value)
 
 
+def _labels(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(_whole(v) and v >= 0 for v in value)
+
+
 def _pattern(value: Any) -> bool:
     try:
         return isinstance(value, str) and bool(re.compile(value))
@@ -55,6 +59,7 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "Share": ("a number from 0 to 1", lambda v: _number(v) and 0 <= v <= 1),
     "Milestones": ("a sequence of increasing numbers from 0 to 1", _milestones),
     "Weights": ("a sequence of numbers, 0 or more, one of them above 0", _weights),
+    "Labels": ("a sequence of whole numbers, 0 or more", _labels),
     "Pattern": ("a regular expression", _pattern),
     "Factors": ("a sequence of (regular expression, number of 0 or more)", _factors),
     "Seed": ("a whole number from 0 to 2**32 - 1", lambda v: _whole(v) and 0 <= v < 2**32),

@@ -11,13 +11,14 @@ from experiments.experiment import prepare
 from jaxrec.errors import InputError
 from jaxrec.program import compile_task
 from jaxrec.train import Moment, fit
+from jaxrec.types import Count, Positive
 
 SMOOTHING = 0.9  # of the loss, over steps
 BROKEN = 4.0  # times the smallest loss: the rate is too large by far
 
 
 def lr_find(
-    config: Mapping[str, Any], picture: pathlib.Path, *, low: float = 1e-6, high: float = 10.0, steps: int = 200
+    config: Mapping[str, Any], workdir: pathlib.Path, *, low: Positive = 1e-6, high: Positive = 10.0, steps: Count = 200
 ) -> int:
     """Trains from fresh parameters with a rate that grows by a constant factor, and draws the loss over it.
 
@@ -25,7 +26,7 @@ def lr_find(
 
     Args:
       config: checked and complete. Its `optimizer.learning_rate` is replaced; other rates of the optimizer stay.
-      picture: the PNG to write.
+      workdir: where lr_find.png goes.
       low: the rate of the first step.
       high: that of the last; the search ends sooner when the loss is four times its smallest, or not finite.
       steps: of the whole way.
@@ -62,7 +63,8 @@ def lr_find(
     if len(losses) < 10:
         raise InputError(f"The loss breaks after {len(losses)} steps, at a rate of {rates[-1] if rates else low:.1e}.")
     best = suggest(rates, losses)
-    picture.parent.mkdir(parents=True, exist_ok=True)
+    workdir.mkdir(parents=True, exist_ok=True)
+    picture = workdir / "lr_find.png"
     _draw(picture, rates, losses, best, f"{config['optimizer']['name']}, batch {train.batch_size}")
     print(f"The loss falls fastest at a learning rate of {best:.1e}; it is smallest at {rates[np.argmin(losses)]:.1e}.")
     print(f"A peak between the two is a good start. The curve: {picture}")

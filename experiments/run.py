@@ -1,13 +1,13 @@
 """Carries an experiment out in a folder: train, choose on validation, test once, report."""
 
 import functools
-import json
 import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 from experiments.experiment import Study, prepare
+from experiments.stored import learned_by
 from jaxrec import hooks, records, report, startup
 from jaxrec.checkpoint import Checkpoints
 from jaxrec.errors import InputError
@@ -128,18 +128,7 @@ def run(
 
 def _start_from(program: Program, folder: pathlib.Path, anew: str | None) -> Program:
     """The program with a first state that holds what the run in `folder` has learned, and says so."""
-    if not (folder / "checkpoints").is_dir():
-        raise InputError(f"config.train.init_from = '{folder}': no run with checkpoints is there. Name a run's folder.")
-    with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
-        file = folder / "result.json"
-        step = json.loads(file.read_text())["step"] if file.exists() else checkpoints.latest()
-        if step is None:
-            raise InputError(f"config.train.init_from = '{folder}': that run has saved no checkpoint yet.")
-        stored = checkpoints.read(step)
-    # Where a run keeps a moving average, that is what was measured and chosen.
-    extra = stored.get("extra") or {}  # a network without batch statistics has none
-    average = extra.get("ema")
-    learned = average or {"params": stored["params"], "extra": extra}
+    learned, step, average = learned_by(folder, "config.train.init_from")
     state, text = transfer(program.init(), learned, anew=anew)
     print(f"Starting from {folder}, step {step}{', its moving average' if average else ''}: {text}")
     return program._replace(init=lambda: state)

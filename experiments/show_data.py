@@ -14,12 +14,12 @@ EXAMPLES = 8  # of the first training batch
 EPOCHS = 5
 
 
-def show_data(config: Mapping[str, Any], picture: pathlib.Path) -> int:
+def show_data(config: Mapping[str, Any], workdir: pathlib.Path) -> int:
     """Draws the first images of training as they are stored, and below them as the first epochs show them.
 
     Args:
       config: checked and complete.
-      picture: the PNG to write; nothing else is written.
+      workdir: where show_data.png goes; nothing else is written.
 
     Returns:
       The exit code.
@@ -33,7 +33,8 @@ def show_data(config: Mapping[str, Any], picture: pathlib.Path) -> int:
     names, resident = experiment.notes["classes"], experiment.train.resident
     titles = [names[label] for label in resident["label"][ids]]
     shown = {f"epoch {epoch}": _seen(experiment, batch, epoch)[:EXAMPLES] for epoch in range(EPOCHS)}
-    picture.parent.mkdir(parents=True, exist_ok=True)
+    workdir.mkdir(parents=True, exist_ok=True)
+    picture = workdir / "show_data.png"
     contact_sheet(picture, {"stored": resident["image"][ids], **shown}, titles)
     print(f"{len(ids)} training images, stored and as the first {EPOCHS} epochs show them: {picture}")
     return 0

@@ -88,11 +88,8 @@ def compile_task(
         return parallel.split(jax.tree.map(lambda *rows: np.stack(rows), *hosted), axis=1)
 
     data, rows = place(train.resident), parallel.split(train.host(0))
-    shapes = jax.eval_shape(init, key, data, rows)
-    shardings = parallel.state(shapes)
-    template = jax.tree.map(
-        lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding), shapes, shardings
-    )
+    template = state_template(task, train, parallel)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, template)
     at_once = steps_per_call or STEPS_PER_CALL
     lowered = lower_steps(at_once)
     if steps_per_call is None and parallel.on_cpu and slow_in_a_loop(lowered.as_text()):
@@ -148,6 +145,20 @@ def compile_task(
         )
 
     return Program(first_state, take_steps, evaluate, template, train.batch_size, log_every, compiled)
+
+
+def state_template(task: Task, train: Batches, parallel: Parallel) -> State:
+    """The shapes, types and shardings of a task's state, for `Checkpoints.restore`; nothing is computed."""
+
+    def init(resident: PyTree, rows: PyTree) -> State:
+        return task.init(jax.random.key(0), train.fetch(resident, rows))
+
+    shapes = jax.eval_shape(init, train.resident, train.host(0))
+    return jax.tree.map(
+        lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
+        shapes,
+        parallel.state(shapes),
+    )
 
 
 def _entry(part: Metrics, index: int) -> Metrics:

@@ -27,6 +27,7 @@ Rate = float  # a share: 0 <= rate < 1
 Share = float  # 0 <= share <= 1
 Milestones = Sequence[float]  # increasing shares of a run
 Weights = Sequence[float]  # 0 or more, at least one of them
+Labels = Sequence[int]  # of classes, 0 or more
 Pattern = str  # a regular expression, searched in a parameter's path: "block_0/Dense_0/kernel"
 Factors = Sequence[tuple[str, float]]  # (pattern, factor), 0 or more
 Widths = Sequence[int]  # whole numbers, 1 or more

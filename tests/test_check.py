@@ -173,7 +173,7 @@ def test_missing_keys_are_named(key):
 
 def test_every_argument_kind_is_checked():
     """A kind that the checker does not know would let anything pass."""
-    plain = ("Widths", "Blocks", "Milestones", "Factors", "Weights")
+    plain = ("Widths", "Blocks", "Milestones", "Factors", "Weights", "Labels")
     kinds = {name for name, value in vars(types).items() if value in (int, float, str) or name in plain}
     assert {"Count", "Pattern", *plain} <= kinds
     assert kinds <= set(KINDS)

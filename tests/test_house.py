@@ -24,6 +24,7 @@ ARROWS = {
     "jaxrec.views": set(),
     "jaxrec.data": set(),
     "jaxrec.data.pipeline": set(),
+    "jaxrec.distances": {"jaxrec.metrics"},
     "jaxrec.errors": set(),
     "jaxrec.folders": set(),
     "jaxrec.gallery": set(),

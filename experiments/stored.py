@@ -1,0 +1,50 @@
+"""What a run has left in its folder, read without touching it: the run may be going on."""
+
+import contextlib
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+from jaxrec.checkpoint import Checkpoints
+from jaxrec.errors import InputError
+from jaxrec.types import PyTree
+
+
+@contextlib.contextmanager
+def chosen(folder: pathlib.Path, what: str) -> Iterator[tuple[Checkpoints, int]]:
+    """Opens a run's checkpoints, and names the step that it has chosen, or its newest while it goes on.
+
+    Args:
+      folder: of the run.
+      what: names the folder, as the user knows it, in what this raises.
+
+    Raises:
+      InputError: there is no run, or no checkpoint yet.
+    """
+    if not (folder / "checkpoints").is_dir():
+        raise InputError(f"{what} = '{folder}': no run with checkpoints is there. Name a run's folder.")
+    with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
+        result = result_of(folder)
+        step = result["step"] if result else checkpoints.latest()
+        if step is None:
+            raise InputError(f"{what} = '{folder}': that run has saved no checkpoint yet.")
+        yield checkpoints, step
+
+
+def result_of(folder: pathlib.Path) -> dict[str, Any] | None:
+    """What result.json holds, or None of a run that is not finished."""
+    file = folder / "result.json"
+    return json.loads(file.read_text()) if file.exists() else None
+
+
+def learned_by(folder: pathlib.Path, what: str) -> tuple[PyTree, int, bool]:
+    """What a run has learned, {"params": ..., "extra": ...}, its step, and whether it is a moving average.
+
+    Where a run keeps a moving average, that is what was measured and chosen. Arguments and errors as in `chosen`.
+    """
+    with chosen(folder, what) as (checkpoints, step):
+        stored = checkpoints.read(step)
+    extra = stored.get("extra") or {}  # a network without batch statistics has none
+    average = extra.get("ema")
+    return average or {"params": stored["params"], "extra": extra}, step, bool(average)
