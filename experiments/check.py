@@ -51,6 +51,14 @@ def _is_mix(definition: Definition) -> bool:
     return list(_signature(definition))[:2] == ["batch", "keys"]
 
 
+def _is_autoencoder(definition: Definition) -> bool:
+    return "latent" in _signature(definition)
+
+
+def _is_reconstruction(definition: Definition) -> bool:
+    return list(_signature(definition))[:2] == ["outputs", "batch"]
+
+
 # Arguments of a schedule that may be left out: they are the whole run then.
 WHOLE_RUN = ("steps", "decay_steps", "transition_steps")
 
@@ -62,6 +70,8 @@ SPECS: dict[str, Named] = {
     "Mix": Named(("jaxrec.mix",), ("batch", "keys"), wanted=_is_mix),
     "Model": Named(("jaxrec.models",), ("classes",)),
     "Loss": Named(("jaxrec.losses",), ("logits", "batch")),
+    "Autoencoder": Named(("jaxrec.models.autoencoders",), ("shape",), wanted=_is_autoencoder),
+    "Reconstruction": Named(("jaxrec.reconstruction",), ("outputs", "batch"), wanted=_is_reconstruction),
     "Optimizer": Named(("jaxrec.optimizers", "optax"), ("mask", "weight_decay_mask"), wanted=_is_optimizer),
     "ScalarOrSchedule": Named(("jaxrec.schedules", "optax.schedules"), whole_run=WHOLE_RUN, wanted=_is_schedule),
 }

@@ -35,6 +35,17 @@ def salt_and_pepper(image: Array, key: Key, *, share: Rate = 0.05) -> Array:
     return jnp.where(draw < share, jnp.where(draw < share / 2, 0.0, 1.0), image)
 
 
+def masking(image: Array, key: Key, *, share: Rate = 0.25) -> Array:
+    """Makes pixels black in all channels at once, the masking noise of Vincent et al. (2010).
+
+    Args:
+      image: [H, W, C].
+      key: of which pixels.
+      share: of the pixels, each drawn on its own.
+    """
+    return jnp.where(jax.random.uniform(key, (*image.shape[:2], 1)) < share, 0.0, image)
+
+
 def cutout(image: Array, key: Key, *, size: Count = 8, value: Rate = 0.0) -> Array:
     """Covers a square whose centre is drawn evenly from all pixels, so that parts of it may lie outside.
 
