@@ -56,7 +56,7 @@ def test_votes_and_probe():
 
 def test_the_probe_does_not_mind_the_scale_of_codes():
     rng = np.random.default_rng(0)
-    label = {"train": np.arange(300) % 3, "test": np.arange(60) % 3}
+    label = {"train": np.arange(300) % 3, "test": np.arange(600) % 3}
     code = {split: np.eye(3)[rows] * 2 + rng.normal(size=(len(rows), 3)) for split, rows in label.items()}
     scaled = {split: rows * np.array([1e3, 1e-3, 1.0]) for split, rows in code.items()}
     one, other = (codes.accuracies(rows, label)["test"]["probe_accuracy"] for rows in (code, scaled))
@@ -82,4 +82,4 @@ def test_a_map_has_a_colour_for_each_class(tmp_path, size):
     drawn = files.imread(tmp_path / "map.png")[..., :3]
     blue, orange = (31, 119, 180), (255, 127, 14)
     for color in (blue, orange):  # the dots are see-through, the frames of the names and the legend nearly not
-        assert (np.abs(drawn - np.array(color) / 255).max(-1) < 0.2).sum() > 100
+        assert (np.abs(drawn - np.array(color) / 255).max(-1) < 0.3).sum() > 100

@@ -9,6 +9,8 @@ from scipy import special
 
 from jaxrec import augment, preprocess, reconstruction
 
+# Compiling takes most of the time here, and half of that is optimisation.
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(3, 5, 4, 2)).astype(np.float32)
 IMAGE = RNG.uniform(size=(3, 5, 4, 2)).astype(np.float32)
@@ -73,7 +75,7 @@ def numpy_ssim(a: np.ndarray, b: np.ndarray, size: int) -> float:
 def test_structural_similarity(height, width, size):
     a = RNG.uniform(size=(2, height, width, 2)).astype(np.float32)
     b = np.clip(a + RNG.normal(size=a.shape, scale=0.2), 0, 1).astype(np.float32)
-    found = jax.jit(reconstruction.fidelity)(a, b)["ssim"]
+    found = jit(reconstruction.fidelity)(a, b)["ssim"]
     expected = [np.mean([numpy_ssim(a[n, ..., c], b[n, ..., c], size) for c in range(2)]) for n in range(2)]
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
@@ -81,18 +83,18 @@ def test_structural_similarity(height, width, size):
 def test_error_per_pixel_and_signal_to_noise():
     """A difference of 0.1 everywhere is 20 decibels; an image is wholly like itself."""
     a = np.full((2, 12, 12, 1), 0.5, np.float32)
-    found = reconstruction.fidelity(a, a + np.array([0.1, 0.01], np.float32).reshape(2, 1, 1, 1))
+    found = jit(reconstruction.fidelity)(a, a + np.array([0.1, 0.01], np.float32).reshape(2, 1, 1, 1))
     np.testing.assert_allclose(found["squared_error_per_pixel"], [1e-2, 1e-4], rtol=1e-4)
     np.testing.assert_allclose(found["psnr"], [20, 40], rtol=1e-4)
     image = RNG.uniform(size=(1, 12, 12, 1)).astype(np.float32)
-    same = reconstruction.fidelity(image, image)
+    same = jit(reconstruction.fidelity)(image, image)
     np.testing.assert_allclose(same["ssim"], 1, rtol=1e-5)
     assert np.isposinf(same["psnr"]).all()
 
 
 def corrupt(batch: dict[str, np.ndarray], seed: int = 0) -> dict[str, np.ndarray]:
     functions = [functools.partial(augment.gaussian_noise, std=0.2), functools.partial(augment.masking, share=0.3)]
-    return jax.device_get(preprocess.corrupted(functions, seed=seed)(batch))
+    return jax.device_get(jit(preprocess.corrupted(functions, seed=seed))(batch))
 
 
 def test_corruption_is_of_the_input_alone():
@@ -113,8 +115,8 @@ def test_corruption_follows_from_seed_epoch_and_example():
     trained = [corrupt({**batch, "epoch": np.full(4, epoch)})["image"] for epoch in (0, 1)]
     others = [*trained, corrupt(batch, seed=1)["image"]]
     noise = functools.partial(augment.gaussian_noise, std=0.2)
-    others.append(preprocess.augmented([noise], seed=0)(batch)["image"])  # augmentation draws from its own stream
+    others.append(jit(preprocess.augmented([noise], seed=0))(batch)["image"])  # augmentation draws from its own stream
     assert all((other != evaluated).mean() > 0.5 for other in others)
     assert (trained[0] != trained[1]).mean() > 0.5
-    augmented_only = preprocess.corrupted([noise], seed=0)(batch)["image"]
-    assert (np.asarray(augmented_only) != others[-1]).mean() > 0.5
+    corrupted_alike = jit(preprocess.corrupted([noise], seed=0))(batch)["image"]
+    assert (np.asarray(corrupted_alike) != others[-1]).mean() > 0.5
