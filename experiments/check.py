@@ -51,12 +51,16 @@ def _is_mix(definition: Definition) -> bool:
     return list(_signature(definition))[:2] == ["batch", "keys"]
 
 
-def _is_model(definition: Definition) -> bool:
-    return isinstance(definition.node, ast.ClassDef)
-
-
 def _is_likelihood(definition: Definition) -> bool:
     return _name(getattr(definition.node, "returns", None)) == "Likelihood"
+
+
+def _is_autoencoder(definition: Definition) -> bool:
+    return "latent" in _signature(definition)
+
+
+def _is_reconstruction(definition: Definition) -> bool:
+    return list(_signature(definition))[:2] == ["outputs", "batch"]
 
 
 # Arguments of a schedule that may be left out: they are the whole run then.
@@ -69,9 +73,11 @@ SPECS: dict[str, Named] = {
     "Augment": Named(("jaxrec.augment",), ("image", "key"), wanted=_is_augmentation, many=True),
     "Mix": Named(("jaxrec.mix",), ("batch", "keys"), wanted=_is_mix),
     "Model": Named(("jaxrec.models",), ("classes",)),
-    "VariationalModel": Named(("jaxrec.models.variational",), ("shape", "classes", "scaled"), wanted=_is_model),
+    "VariationalModel": Named(("jaxrec.models.variational",), ("shape", "classes", "scaled"), wanted=_is_autoencoder),
     "Likelihood": Named(("jaxrec.variational",), wanted=_is_likelihood),
     "Loss": Named(("jaxrec.losses",), ("logits", "batch")),
+    "Autoencoder": Named(("jaxrec.models.autoencoders",), ("shape",), wanted=_is_autoencoder),
+    "Reconstruction": Named(("jaxrec.reconstruction",), ("outputs", "batch"), wanted=_is_reconstruction),
     "Optimizer": Named(("jaxrec.optimizers", "optax"), ("mask", "weight_decay_mask"), wanted=_is_optimizer),
     "ScalarOrSchedule": Named(("jaxrec.schedules", "optax.schedules"), whole_run=WHOLE_RUN, wanted=_is_schedule),
 }

@@ -39,9 +39,11 @@ def build(
     ema: Rate = 0.0,
     test_views: Literal["mirror", "mirror_and_shift"] | None = None,
     monitor: Literal["accuracy", "loss", "f1_macro", "auc"] = "accuracy",
+    standardise: bool = True,
+    labels: Count | None = None,
     overfit: Count | None = None,
 ) -> Experiment:
-    """A classifier trained on images standardised by the train split's own moments.
+    """A classifier of images, standardised by the train split's own moments unless told otherwise.
 
     Args:
       train: how long, in which batches, on which devices.
@@ -65,20 +67,26 @@ def build(
         evaluated beside them and chooses the best checkpoint.
       test_views: what an evaluation averages the logits over, besides the image itself.
       monitor: the metric on validation that chooses the best checkpoint and, with train.patience, ends a run.
+      standardise: whether images get zero mean and unit deviation. False leaves them in [0, 1], where the encoder of an
+        autoencoder has learned them.
+      labels: train on this many images alone, equally many of each class, drawn by the seed; `epochs` are of these.
       overfit: train and evaluate on this many images of the train split alone, as they are and for as many steps as
         the whole split would take, to see whether a network can learn.
     """
-    images = read_images(data, train, seed=seed, overfit=overfit)
+    images = read_images(data, train, seed=seed, labels=labels, overfit=overfit)
     dataset, steps = images.dataset, images.steps
     functions, mixed = [make(augmentations, spec) for spec in augment], make(mixes, mix) if mix else None
     if overfit:
         functions, mixed = [], None
     mean, std = preprocess.moments(images.shown)
-    standardise = preprocess.standardise(mean, std)
+    if not standardise:
+        check_unit_range(dataset, "standardise = False takes")
+        mean, std = np.zeros_like(mean), np.ones_like(std)
+    scale = preprocess.standardise(mean, std)
     if functions or mixed:
         check_unit_range(dataset, "config.augment and config.mix take")
     randomise = preprocess.augmented(functions, mixed, seed=seed) if functions or mixed else preprocess.unit_range
-    shuffled, splits = images.batches(preprocess.chain(randomise, standardise), standardise)
+    shuffled, splits = images.batches(preprocess.chain(randomise, scale), scale)
     network, error = make(models, model)(classes=len(dataset.classes)), make(losses, loss)
     tx = make_optimizer(
         optimizer,

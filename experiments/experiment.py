@@ -21,6 +21,8 @@ Model = Mapping  # jaxrec.models; the experiment gives `classes`
 VariationalModel = Mapping  # jaxrec.models.variational; the experiment gives what the data and the likelihood say
 Loss = Mapping  # jaxrec.losses; the outputs and the batch come at each step
 Likelihood = Mapping  # jaxrec.variational: what returns a Likelihood
+Autoencoder = Mapping  # jaxrec.models.autoencoders; the experiment gives `shape`
+Reconstruction = Mapping  # jaxrec.reconstruction; the outputs and the batch come at each step
 Optimizer = Mapping  # jaxrec.optimizers and optax: whatever has a learning rate
 Augment = Sequence[Mapping]  # jaxrec.augment, in order; images and keys come at each step
 Mix = Mapping  # jaxrec.mix; likewise
@@ -38,6 +40,7 @@ class Train(NamedTuple):
     keep: Count = 1  # how many of the newest checkpoints, besides the best
     patience: Count | None = None  # evaluations without improvement after which the run ends early
     init_from: str | None = None  # the folder of a run whose parameters this one starts from
+    part: str | None = None  # which part of that run's network is all of this one's, such as "encoder"
     anew: Pattern | None = None  # the paths of what starts anew all the same, such as "^Dense_1/"
     steps_per_call: Count | None = None  # that the devices take before they ask the host again; see compile_task
     rule: Literal["replicate", "fsdp"] = "replicate"

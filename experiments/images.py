@@ -27,21 +27,34 @@ class Images(NamedTuple):
         return self.dataset.image[self.dataset.splits["train"]]
 
 
-def read_images(data: Data, train: Train, *, seed: int, overfit: Count | None = None) -> Images:
+def read_images(
+    data: Data, train: Train, *, seed: int, labels: Count | None = None, overfit: Count | None = None
+) -> Images:
     """Reads the data of an experiment.
 
     Args:
       data: the section of the config.
       train: likewise.
-      seed: of the order of the training examples.
+      seed: of the order of the training examples, and of which are taken.
+      labels: train on this many images of the train split, drawn by the seed, equally many of each class as far as
+        there are: those of a smaller number are among those of a larger one.
       overfit: train and evaluate on this many images of the train split alone, for as many steps as the whole split
         would take.
 
     Returns:
       Images, whose `batches(learn, judge)` gives shuffled batches of the train split under the transform `learn`, and
       one pass over each split under the transform `judge`.
+
+    Raises:
+      InputError: the train split has fewer than `labels` images.
     """
     dataset = make(sources, data)()
+    if labels:
+        ids = dataset.splits["train"]
+        if labels > len(ids):
+            raise InputError(f"config.labels = {labels}: the train split has {len(ids)} images. Use fewer.")
+        drawn = in_turn(np.random.default_rng(seed).permutation(ids), dataset.label)[:labels]
+        dataset = dataset._replace(splits={**dataset.splits, "train": np.sort(drawn)})
     steps = train.steps or math.ceil(train.epochs * len(dataset.splits["train"]) / train.batch_size)
     if overfit:
         ids = dataset.splits["train"][:overfit]
@@ -58,6 +71,21 @@ def read_images(data: Data, train: Train, *, seed: int, overfit: Count | None = 
         return shuffled, splits
 
     return Images(dataset, steps, batches)
+
+
+def in_turn(ids: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """The ids in an order that takes classes in turn: the first of each class, then the second of each, and so on.
+
+    Args:
+      ids: [n], of examples.
+      label: [N], of all examples.
+    """
+    own = label[ids]
+    by_class = np.argsort(own, kind="stable")
+    counts = np.bincount(own)
+    place = np.empty_like(by_class)  # of each in its class
+    place[by_class] = np.arange(len(ids)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return ids[np.lexsort((own, place))]
 
 
 def check_unit_range(dataset: Dataset, what: str) -> None:

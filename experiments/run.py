@@ -15,7 +15,7 @@ from jaxrec.program import Program, compile_task
 from jaxrec.progress import ProgressLine
 from jaxrec.records import Records
 from jaxrec.train import fit
-from jaxrec.transfer import transfer
+from jaxrec.transfer import part_of, transfer
 from jaxrec.workdir import owned, write_environment
 
 # What a run is, its config says; these say where and how, and may change when it goes on.
@@ -55,8 +55,9 @@ def run(
     monitor = experiment.monitor if validation else None
     if train.patience and not validation:
         raise InputError("train.patience needs a validation split: set data.validation, such as 0.1.")
-    if train.anew and not train.init_from:
-        raise InputError(f"train.anew = {train.anew!r} is for a run that train.init_from starts from: set both.")
+    for name, value in (("part", train.part), ("anew", train.anew)):
+        if value and not train.init_from:
+            raise InputError(f"train.{name} = {value!r} is for a run that train.init_from starts from: set both.")
     epoch = experiment.train.per_pass
     with (
         owned(workdir, config, free=FREE, fresh=fresh),
@@ -76,7 +77,7 @@ def run(
             parallel=parallel,
         )
         if train.init_from and not start:
-            program = _start_from(program, pathlib.Path(train.init_from), train.anew)
+            program = _start_from(program, pathlib.Path(train.init_from), train.part, train.anew)
         before = checkpoints.metrics(start) if start else {}
         speed = hooks.Speed(before.get("speed/examples", 0), before.get("speed/seconds", 0.0))
         with Records(workdir, start) as record, ProgressLine(
@@ -126,9 +127,11 @@ def run(
         return report.show(workdir)
 
 
-def _start_from(program: Program, folder: pathlib.Path, anew: str | None) -> Program:
+def _start_from(program: Program, folder: pathlib.Path, part: str | None, anew: str | None) -> Program:
     """The program with a first state that holds what the run in `folder` has learned, and says so."""
     learned, step, average = learned_by(folder, "config.train.init_from")
+    learned = part_of(learned, part) if part else learned
     state, text = transfer(program.init(), learned, anew=anew)
-    print(f"Starting from {folder}, step {step}{', its moving average' if average else ''}: {text}")
+    taken = f"{', its moving average' if average else ''}{f', part {part}' if part else ''}"
+    print(f"Starting from {folder}, step {step}{taken}: {text}")
     return program._replace(init=lambda: state)

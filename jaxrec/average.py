@@ -38,15 +38,15 @@ def with_average(task: Task, decay: float) -> Task:
     return Task(init, train_step, eval_step)
 
 
-def averaged(state: State) -> State:
-    """The state as the task knows it, with the average in place of what was learned; itself where there is none."""
-    average = state.extra.get("ema")
-    return state.replace(params=average["params"], extra=average["extra"]) if average else state
-
-
 def _without(state: State) -> State:
     """The state as the task knows it."""
     return state.replace(extra={name: tree for name, tree in state.extra.items() if name != "ema"})
+
+
+def averaged(state: State) -> State:
+    """The state with its moving average in the place of what is averaged; without one, the state as it is."""
+    average = state.extra.get("ema")
+    return state.replace(params=average["params"], extra=average["extra"]) if average else state
 
 
 def learned(state: State) -> PyTree:

@@ -90,6 +90,36 @@ def contact_sheet(path: pathlib.Path, rows: Mapping[str, np.ndarray], titles: Se
     figure.savefig(path, dpi=DPI, pil_kwargs={"optimize": True})
 
 
+def filter_sheet(path: pathlib.Path, filters: np.ndarray, *, columns: int = 16, rows: int = 8) -> None:
+    """Draws learned filters into a PNG, those of the largest weights first, each by its own largest weight.
+
+    Of one channel blue is below 0, white 0 and red above; of others grey is 0, and a channel's light its weight.
+
+    Args:
+      path: of the PNG.
+      filters: [N, h, w, C]; where there are more than columns * rows, the first ones in this order are drawn.
+      columns: of the sheet.
+      rows: at most.
+    """
+    from matplotlib import colormaps
+    from matplotlib.image import imsave
+
+    largest = np.abs(filters).max((1, 2, 3))
+    order = np.argsort(-np.square(filters).sum((1, 2, 3)), kind="stable")[: columns * rows]
+    scaled = 0.5 + filters[order] / (2 * np.maximum(largest[order], 1e-12)[:, None, None, None])
+    shown = colormaps["RdBu_r"](scaled[..., 0])[..., :3] if scaled.shape[-1] == 1 else _drawable(scaled)
+    height, width = shown.shape[1:3]
+    factor = max(1, round(CELL / 2 / max(height, width)))
+    gap = GAP // 2
+    down, right = height * factor + gap, width * factor + gap
+    size = (down * -(-len(shown) // columns) + gap, right * min(columns, len(shown)) + gap, 3)
+    canvas = np.full(size, float(INK))  # dark, since the filters are light where they are 0
+    for index, image in enumerate(shown):
+        y, x = gap + index // columns * down, gap + index % columns * right
+        canvas[y : y + down - gap, x : x + right - gap] = image.repeat(factor, axis=0).repeat(factor, axis=1)
+    imsave(path, canvas)
+
+
 def _drawable(images: np.ndarray) -> np.ndarray:
     """Red, green and blue [N, H, W, 3] in [0, 1]."""
     images = np.asarray(images)

@@ -9,8 +9,8 @@ import numpy as np
 from jaxrec.types import Array, Batch, Key
 
 # What an example draws comes from streams of its own: numbers that no step has, where steps fold theirs into the same
-# seed. One for augmentation, one for the noise that a model draws of its code.
-AUGMENTATION, NOISE = 2**32 - 1, 2**32 - 2
+# seed. One for augmentation, one for the noise that a model draws of its code, one for what hides the input from it.
+AUGMENTATION, NOISE, CORRUPTION = 2**32 - 1, 2**32 - 2, 2**32 - 3
 
 EVALUATION = -1  # stands for the epoch where a batch has none
 
@@ -42,19 +42,44 @@ def augmented(
       seed: of the keys.
     """
 
+    def apply(batch: Batch) -> Batch:
+        batch = unit_range(batch)
+        keys = example_keys(batch, seed=seed, stream=AUGMENTATION)
+        if functions:
+            batch = {**batch, "image": _changed(functions, batch["image"], keys)}
+        return mix(batch, jax.vmap(jax.random.fold_in, (0, None))(keys, len(functions))) if mix else batch
+
+    return apply
+
+
+def corrupted(functions: Sequence[Callable[[Array, Key], Array]], *, seed: int) -> Callable[[Batch], Batch]:
+    """Returns batch -> batch whose "image" is changed at random and whose "target" is what it was, in [0, 1].
+
+    For a model that is to undo the change (Vincent et al., 2010). The keys are those of `example_keys`: training draws
+    anew in each epoch, an evaluation the same each time.
+
+    Args:
+      functions: of `jaxrec.augment`, applied in order.
+      seed: of the keys.
+    """
+
+    def apply(batch: Batch) -> Batch:
+        batch = unit_range(batch)
+        keys = example_keys(batch, seed=seed, stream=CORRUPTION)
+        return {**batch, "image": _changed(functions, batch["image"], keys), "target": batch["image"]}
+
+    return apply
+
+
+def _changed(functions: Sequence[Callable[[Array, Key], Array]], images: Array, keys: Key) -> Array:
+    """Images [B, H, W, C] after the functions in order, each of which draws from a key of its own."""
+
     def one(image: Array, key: Key) -> Array:
         for index, function in enumerate(functions):
             image = function(image, jax.random.fold_in(key, index))
         return image
 
-    def apply(batch: Batch) -> Batch:
-        batch = unit_range(batch)
-        keys = example_keys(batch, seed=seed, stream=AUGMENTATION)
-        if functions:
-            batch = {**batch, "image": jax.vmap(one)(batch["image"], keys)}
-        return mix(batch, jax.vmap(jax.random.fold_in, (0, None))(keys, len(functions))) if mix else batch
-
-    return apply
+    return jax.vmap(one)(images, keys)
 
 
 def example_keys(batch: Batch, *, seed: int, stream: int) -> Key:

@@ -52,6 +52,22 @@ def transfer(state: State, source: PyTree, *, anew: str | None = None) -> tuple[
     return state.replace(params=loaded["params"], extra={**state.extra, **loaded["extra"]}), report
 
 
+def part_of(source: PyTree, part: str) -> PyTree:
+    """What a run has learned in one part of its network, such as the encoder of an autoencoder.
+
+    Args:
+      source: {"params": ..., "extra": ...} of the run.
+      part: name of the part.
+
+    Raises:
+      InputError: its network has no such part.
+    """
+    if part not in source["params"]:
+        raise InputError(f"train.part = {part!r}: that run's network has the parts {', '.join(source['params'])}.")
+    extra = {name: tree[part] for name, tree in source["extra"].items() if part in tree}
+    return {"params": source["params"][part], "extra": extra}
+
+
 def _short(path: str) -> str:
     """A path without its first part, "params" or "extra"."""
     return path.partition("/")[2]

@@ -24,6 +24,7 @@ OPTIONS = {
     "color_jitter": {"brightness": 0.2, "contrast": 0.4},
     "cutout": {"size": 3},
     "gaussian_noise": {"std": 0.1},
+    "masking": {},
     "rand_augment": {"operations": 1},
     "random_crop": {"padding": 2},
     "random_erasing": {"probability": 0.9},
@@ -234,6 +235,15 @@ def test_salt_and_pepper():
     error = 5 * np.sqrt(0.05 / black.size)
     assert abs(black.mean() - 0.05) < error
     assert abs(white.mean() - 0.05) < error
+
+
+def test_masking():
+    """A quarter of the pixels black in all channels; the others stay."""
+    image = random_image(80, 90, 3) * 0.8 + 0.1
+    result = np.asarray(compiled("masking", share=0.25)(image, keys(1)[0]))
+    black, same = ((result == value).all(-1) for value in (0, image))
+    assert (black ^ same).all()
+    assert abs(black.mean() - 0.25) < 5 * np.sqrt(0.25 * 0.75 / black.size)
 
 
 def box(changed: np.ndarray) -> tuple[int, int, int, int]:

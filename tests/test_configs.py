@@ -14,6 +14,8 @@ CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
 SMALLER = {
     "AlexNet": {"width": 8, "hidden": (8,)},
     "CCT": {"depth": 1, "width": 16},
+    "ConvAutoencoder": {"widths": (4,), "latent": 4},
+    "DenseAutoencoder": {"widths": (8,), "latent": 4},
     "DenseNet": {"blocks": (1, 1, 1)},
     "DenseVAE": {"widths": (8,)},
     "GoogLeNet": {"width": 8},

@@ -5,7 +5,7 @@ import pytest
 from matplotlib import image as files
 
 from jaxrec.errors import InputError
-from jaxrec.gallery import contact_sheet, grid
+from jaxrec.gallery import contact_sheet, filter_sheet, grid
 
 
 def count_of(pixels: np.ndarray, color: tuple[float, ...]) -> int:
@@ -61,6 +61,28 @@ def test_a_sheet_of_noise_is_small_enough_to_keep(tmp_path):
     rows = {str(row): rng.integers(0, 256, (8, 32, 32, 3), np.uint8) for row in range(6)}
     contact_sheet(tmp_path / "sheet.png", rows, list("abcdefgh"))
     assert (tmp_path / "sheet.png").stat().st_size < 300_000
+
+
+def test_filters_are_shown_by_sign_the_largest_first(tmp_path):
+    """The first is of the largest weights. Each reaches the ends of the colours by itself; zero is white."""
+    filters = np.zeros((3, 4, 4, 1), np.float32)
+    filters[0, 0, 0], filters[1, 1, 1], filters[2, 2, 2] = 0.1, -7.0, 2.0
+    filter_sheet(tmp_path / "filters.png", filters, columns=2, rows=1)
+    pixels = files.imread(tmp_path / "filters.png")[..., :3]
+    assert pixels.shape == (48 + 8, 2 * 52 + 4, 3)  # two of the three, 12 pixels for each of theirs
+    first, second = pixels[4:52, 4:52], pixels[4:52, 56:104]
+    assert first[12 + 6, 12 + 6, 2] > 2 * first[12 + 6, 12 + 6, 0]  # below zero: blue
+    assert second[24 + 6, 24 + 6, 0] > 2 * second[24 + 6, 24 + 6, 2]  # above zero: red
+    assert (first[36:] > 0.95).all()
+
+
+def test_filters_of_colours_are_grey_at_zero(tmp_path):
+    filters = np.zeros((1, 4, 4, 3), np.float32)
+    filters[0, 0, 0] = (3.0, 0, -3.0)
+    filter_sheet(tmp_path / "filters.png", filters)
+    pixels = files.imread(tmp_path / "filters.png")[4:52, 4:52, :3]
+    np.testing.assert_allclose(pixels[6, 6], (1, 0.5, 0), atol=0.01)
+    np.testing.assert_allclose(pixels[30, 30], 0.5, atol=0.01)
 
 
 @pytest.mark.parametrize(

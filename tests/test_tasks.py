@@ -1,4 +1,4 @@
-"""What every experiment keeps, whatever it learns: resume to the bit, any devices, exact evaluation, one compilation."""
+"""What every experiment keeps, whatever it learns: resume to the bit, any devices, exact evaluation, one compile."""
 
 import json
 import os

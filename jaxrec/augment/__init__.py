@@ -9,7 +9,7 @@ time of the other order on a CPU: XLA samples the image anew for each use that a
 
 from jaxrec.augment.color import color_jitter
 from jaxrec.augment.geometry import random_crop, random_flip, random_rotation, random_translation, random_zoom
-from jaxrec.augment.noise import binarise, cutout, gaussian_noise, random_erasing, salt_and_pepper
+from jaxrec.augment.noise import binarise, cutout, gaussian_noise, masking, random_erasing, salt_and_pepper
 from jaxrec.augment.policy import rand_augment
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "color_jitter",
     "cutout",
     "gaussian_noise",
+    "masking",
     "rand_augment",
     "random_crop",
     "random_erasing",

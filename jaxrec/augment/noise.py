@@ -48,6 +48,17 @@ def binarise(image: Array, key: Key) -> Array:
     return jax.random.bernoulli(key, image).astype(image.dtype)
 
 
+def masking(image: Array, key: Key, *, share: Rate = 0.25) -> Array:
+    """Makes pixels black in all channels at once, the masking noise of Vincent et al. (2010).
+
+    Args:
+      image: [H, W, C].
+      key: of which pixels.
+      share: of the pixels, each drawn on its own.
+    """
+    return jnp.where(jax.random.uniform(key, (*image.shape[:2], 1)) < share, 0.0, image)
+
+
 def cutout(image: Array, key: Key, *, size: Count = 8, value: Rate = 0.0) -> Array:
     """Covers a square whose centre is drawn evenly from all pixels, so that parts of it may lie outside.
 

@@ -1,0 +1,193 @@
+"""Reconstruction: a code for each image, from which the image can be made again."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Literal
+
+import jax
+import numpy as np
+from flax import linen as nn
+
+from experiments.experiment import Augment, Autoencoder, Data, Experiment, Optimizer, Reconstruction, Study, Train
+from experiments.images import check_unit_range, in_turn, read_images
+from experiments.make import make, make_optimizer
+from jaxrec import augment as augmentations
+from jaxrec import codes, metrics, preprocess, reconstruction
+from jaxrec.average import averaged, with_average
+from jaxrec.data.pipeline import Batches, Dataset, Transform
+from jaxrec.gallery import contact_sheet, filter_sheet
+from jaxrec.hooks import every
+from jaxrec.metrics import Metrics
+from jaxrec.models import autoencoders
+from jaxrec.summary import layer_table
+from jaxrec.task import State, from_loss
+from jaxrec.train import Hook, Moment
+from jaxrec.types import Array, Batch, Count, Key, NonNegative, Positive, PyTree, Rate, Seed
+
+COLUMNS = 10  # images of a sheet
+SHEETS = 10  # that are drawn over each other during a run
+
+
+def build(
+    *,
+    train: Train,
+    data: Data,
+    model: Autoencoder,
+    loss: Reconstruction,
+    optimizer: Optimizer,
+    seed: Seed = 0,
+    augment: Augment = (),
+    corrupt: Augment = (),
+    clip_norm: Positive | None = None,
+    l2: NonNegative = 0.0,
+    accumulate: Count = 1,
+    ema: Rate = 0.0,
+    monitor: Literal["squared_error", "loss", "psnr", "ssim"] = "squared_error",
+    overfit: Count | None = None,
+) -> Experiment:
+    """An autoencoder trained on images in [0, 1], and what its codes are worth beside the principal components.
+
+    The baseline is the PCA of the images of the train split, with codes of the same size. Where inputs are corrupted,
+    the metrics are those of corrupted inputs, in evaluation as in training, against the clean image; the codes that
+    are probed, and "clean_squared_error", are those of clean inputs.
+
+    Args:
+      train: how long, in which batches, on which devices.
+      data: the source of the images. Labels are used for the probes and the map alone.
+      model: the network; its `shape` is set to the images'.
+      loss: what is minimised.
+      optimizer: of jaxrec or optax.
+      seed: of the initial parameters, the order of the examples, augmentation and corruption.
+      augment: what training images go through, one after the other; it is the changed image that is to be made again.
+      corrupt: what inputs go through after that, in training and evaluation; the image before it is to be made again.
+      clip_norm: global norm that gradients are clipped to.
+      l2: strength of the L2 penalty on kernels.
+      accumulate: the parts in which a step takes its batch, one after the other, to save memory.
+      ema: how much of itself a moving average of the parameters keeps at a step, such as 0.999; 0 for none. It is
+        evaluated beside them and chooses the best checkpoint, and then its codes are those that are studied.
+      monitor: the metric on validation that chooses the best checkpoint and, with train.patience, ends a run.
+      overfit: train and evaluate on this many images of the train split alone, as they are and for as many steps as
+        the whole split would take, to see whether a network can learn.
+    """
+    images = read_images(data, train, seed=seed, overfit=overfit)
+    dataset, channels = images.dataset, images.dataset.image.shape[-1]
+    check_unit_range(dataset, "An autoencoder takes")
+    changes, corruptions = ([make(augmentations, spec) for spec in specs] for specs in (augment, corrupt))
+    if overfit:
+        changes, corruptions = [], []
+    randomise = preprocess.augmented(changes, seed=seed) if changes else preprocess.unit_range
+    shown = preprocess.corrupted(corruptions, seed=seed) if corruptions else preprocess.unit_range
+    shuffled, splits = images.batches(preprocess.chain(randomise, shown), shown)
+    _, clean = images.batches(preprocess.unit_range, preprocess.unit_range)
+    network = make(autoencoders, model)(shape=dataset.image.shape[1:])
+    error = make(reconstruction, loss)
+
+    def judged(outputs: dict[str, Array], batch: Batch) -> dict[str, Array]:
+        # A structural similarity takes as long as a small network: in evaluation alone.
+        image = jax.nn.sigmoid(outputs["logits"])
+        return {**error(outputs, batch), **reconstruction.fidelity(image, reconstruction.target(batch))}
+
+    tx = make_optimizer(optimizer, steps=images.steps, clip_norm=clip_norm, l2=l2)
+    task = from_loss(network, judged, tx, train_loss=error, accumulate=accumulate)
+    look = _Look(network, dataset, clean, shown)
+    return Experiment(
+        task=with_average(task, ema) if ema else task,
+        steps=images.steps,
+        train=shuffled,
+        splits=splits,
+        monitor=f"validation/{'ema_' if ema else ''}{monitor}",
+        mode="max" if monitor in ("psnr", "ssim") else "min",
+        headline=(
+            *("ema_squared_error", "squared_error", "clean_squared_error", "pca_squared_error"),
+            *("probe_accuracy", "pca_probe_accuracy", "psnr", "ssim"),
+        ),
+        table=lambda: layer_table(network, dataset.image[:1].astype("float32")),
+        notes={"classes": dataset.classes, "mean": [0.0] * channels, "std": [1.0] * channels},
+        watch=lambda workdir: [every(max(1, images.steps // SHEETS), look.watch(workdir))],
+        study=look.study,
+    )
+
+
+class _Look:
+    """Looks at what an autoencoder makes of images, during a run and after it.
+
+    Args:
+      network: the autoencoder.
+      dataset: whose images it is.
+      clean: one pass over each split, as the images are.
+      shown: the transform of evaluation, which may corrupt them.
+    """
+
+    def __init__(self, network: nn.Module, dataset: Dataset, clean: Mapping[str, Batches], shown: Transform):
+        self._network, self._dataset, self._clean, self._shown = network, dataset, clean, shown
+        self._corrupts = shown is not preprocess.unit_range
+        self._reconstruct = jax.jit(lambda state, image: jax.nn.sigmoid(self._outputs(state, image)["logits"]))
+
+    def watch(self, workdir: pathlib.Path) -> Hook:
+        """Returns the hook that draws images of validation, or train where there is none, each time over the last."""
+        split = "validation" if "validation" in self._dataset.splits else "train"
+        batch = self._batch(split)
+
+        def hook(moment: Moment) -> None:
+            self._draw(workdir / f"reconstructions_{split}.png", moment.state, batch)
+
+        return hook
+
+    def study(self, found: Study) -> dict[str, dict[str, float]]:
+        """Holds the codes of clean images against their principal components, and draws what was learned."""
+        dataset, results, code = self._dataset, {}, {}
+        for split, batches in self._clean.items():
+            results[split] = found.evaluate(batches, self._encoded)
+            code[split] = results[split].pop("code")
+        label = {split: dataset.label[ids] for split, ids in dataset.splits.items()}
+        stored = {split: {"image": dataset.image[ids]} for split, ids in dataset.splits.items()}
+        image = {split: preprocess.unit_range(batch)["image"] for split, batch in stored.items()}
+        pca = codes.PrincipalComponents(image["train"], self._network.latent)
+        pca_code = {split: pca.encode(pixels) for split, pixels in image.items()}
+        accuracy, pca_accuracy = codes.accuracies(code, label), codes.accuracies(pca_code, label)
+        for split, result in results.items():
+            result["pca_squared_error"] = pca.squared_error(image[split])
+            result.update(accuracy.get(split, {}))
+            result.update({f"pca_{name}": value for name, value in pca_accuracy.get(split, {}).items()})
+        last = list(dataset.splits)[-1]  # test, where there is one
+        batch = self._batch(last)
+        self._draw(
+            found.workdir / f"reconstructions_{last}.png", found.state, batch, PCA=pca.reconstruct(batch["image"])
+        )
+        maps = {"code": code[last], "principal components of the pixels": pca_code[last]}
+        codes.draw_map(found.workdir / "codes.png", maps, label[last], dataset.classes)
+        filters = self._network.apply(_variables(found.state), method="filters")
+        filter_sheet(found.workdir / "filters.png", jax.device_get(filters))
+        return results
+
+    def _outputs(self, state: State, image: Array) -> dict[str, Array]:
+        return self._network.apply(_variables(state), image, train=False)
+
+    def _encoded(self, state: State, batch: Batch, key: Key) -> Metrics:
+        """The codes of a batch, and the error of clean images where evaluation is of others."""
+        del key
+        outputs = self._outputs(state, batch["image"])
+        rows = metrics.Rows({"code": outputs["code"]}, batch["mask"])
+        error = {"clean_squared_error": reconstruction.squared_error(outputs, batch)["squared_error"]}
+        return {"": rows, **(metrics.means(error, batch["mask"]) if self._corrupts else {})}
+
+    def _batch(self, split: str) -> Batch:
+        """A few images of a split, of each class in turn, as an evaluation sees them; on the host."""
+        ids = in_turn(self._dataset.splits[split], self._dataset.label)[:COLUMNS]
+        return jax.device_get(self._shown({"image": self._dataset.image[ids], "id": ids}))
+
+    def _draw(self, path: pathlib.Path, state: State, batch: Batch, **more: np.ndarray) -> None:
+        """Draws images, what the network is shown of them where that is not the same, what it makes of it, and more."""
+        image = jax.device_put(batch["image"], state.step.sharding)  # where the state lies, whole
+        rows = {"image": reconstruction.target(batch)}
+        if self._corrupts:
+            rows["input"] = batch["image"]
+        rows["autoencoder"] = jax.device_get(self._reconstruct(state, image))
+        titles = [self._dataset.classes[label] for label in self._dataset.label[batch["id"]]]
+        contact_sheet(path, {**rows, **more}, titles)
+
+
+def _variables(state: State) -> dict[str, PyTree]:
+    """What a network is called with: the moving average where there is one."""
+    state = averaged(state)
+    return {"params": state.params, **state.extra}
