@@ -32,11 +32,16 @@ def with_average(task: Task, decay: float) -> Task:
         return new.replace(extra={**new.extra, "ema": average}), metrics
 
     def eval_step(state: State, batch: Batch, key: Key) -> Metrics:
-        average = state.replace(params=state.extra["ema"]["params"], extra=state.extra["ema"]["extra"])
-        of_average = {f"ema_{name}": metric for name, metric in task.eval_step(average, batch, key).items()}
+        of_average = {f"ema_{name}": metric for name, metric in task.eval_step(averaged(state), batch, key).items()}
         return {**task.eval_step(_without(state), batch, key), **of_average}
 
     return Task(init, train_step, eval_step)
+
+
+def averaged(state: State) -> State:
+    """The state as the task knows it, with the average in place of what was learned; itself where there is none."""
+    average = state.extra.get("ema")
+    return state.replace(params=average["params"], extra=average["extra"]) if average else state
 
 
 def _without(state: State) -> State:

@@ -1,11 +1,11 @@
-"""Contact sheets, read back pixel by pixel."""
+"""Grids and contact sheets, read back pixel by pixel."""
 
 import numpy as np
 import pytest
 from matplotlib import image as files
 
 from jaxrec.errors import InputError
-from jaxrec.gallery import contact_sheet
+from jaxrec.gallery import contact_sheet, grid
 
 
 def count_of(pixels: np.ndarray, color: tuple[float, ...]) -> int:
@@ -75,3 +75,22 @@ def test_a_sheet_of_noise_is_small_enough_to_keep(tmp_path):
 def test_rows_that_make_no_sheet(tmp_path, rows, titles, message):
     with pytest.raises(InputError, match=message):
         contact_sheet(tmp_path / "sheet.png", rows, titles)
+
+
+@pytest.mark.parametrize(("count", "columns", "shape"), [(5, None, (2, 3)), (4, None, (2, 2)), (6, 2, (3, 2))])
+def test_a_grid_goes_row_by_row(tmp_path, count, columns, shape):
+    """Image i is a square of its own shade; enlarged by 6, with lines of 2 pixels around it."""
+    shades = np.arange(count) / 255
+    images = np.broadcast_to(shades.reshape(-1, 1, 1, 1), (count, 8, 8, 1))
+    grid(tmp_path / "grid.png", images, columns)
+    pixels = files.imread(tmp_path / "grid.png")
+    assert pixels.shape[:2] == tuple(2 + 50 * side for side in shape)
+    for index, shade in enumerate(shades):
+        top, left = (2 + 50 * place for place in divmod(index, shape[1]))
+        np.testing.assert_allclose(pixels[top : top + 48, left : left + 48, :3], shade, atol=1e-3)
+        assert pixels[top - 1, left, 0] == pixels[top, left - 1, 0] > 0.5
+
+
+def test_a_grid_of_nothing(tmp_path):
+    with pytest.raises(InputError, match="N at least 1"):
+        grid(tmp_path / "grid.png", np.zeros((0, 8, 8, 1)))
