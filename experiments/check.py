@@ -51,6 +51,10 @@ def _is_mix(definition: Definition) -> bool:
     return list(_signature(definition))[:2] == ["batch", "keys"]
 
 
+def _is_adversarial(definition: Definition) -> bool:
+    return _name(getattr(definition.node, "returns", None)) == "AdversarialLoss"
+
+
 # Arguments of a schedule that may be left out: they are the whole run then.
 WHOLE_RUN = ("steps", "decay_steps", "transition_steps")
 
@@ -62,6 +66,9 @@ SPECS: dict[str, Named] = {
     "Mix": Named(("jaxrec.mix",), ("batch", "keys"), wanted=_is_mix),
     "Model": Named(("jaxrec.models",), ("classes",)),
     "Loss": Named(("jaxrec.losses",), ("logits", "batch")),
+    "Decoder": Named(("jaxrec.models.decoders", "jaxrec.models.resnet_decoder"), ("shape",)),
+    "Critic": Named(("jaxrec.models.critics",), ("classes",)),
+    "AdversarialLoss": Named(("jaxrec.adversarial",), wanted=_is_adversarial),
     "Optimizer": Named(("jaxrec.optimizers", "optax"), ("mask", "weight_decay_mask"), wanted=_is_optimizer),
     "ScalarOrSchedule": Named(("jaxrec.schedules", "optax.schedules"), whole_run=WHOLE_RUN, wanted=_is_schedule),
 }
