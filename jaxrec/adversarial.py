@@ -209,7 +209,8 @@ def adversarial_task(
         keys = jax.random.split(key, critic_steps + 1)
         parts = in_parts(batch, critic_steps, f"critic_steps = {critic_steps}")
         first = tuple(tree["discriminator"] for tree in (state.params, state.opt_state, state.extra))
-        critic, found = jax.lax.scan(criticise, first, (parts, keys[1:]))
+        # Unrolled: within a loop XLA's CPU compiler is slow at the convolutions of a penalty's gradient.
+        critic, found = jax.lax.scan(criticise, first, (parts, keys[1:]), unroll=True)
         last = jax.tree.map(lambda rows: rows[-1], parts)
 
         def objective(params: PyTree) -> tuple[Array, tuple[PyTree, Metrics]]:

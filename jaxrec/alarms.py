@@ -4,6 +4,7 @@ An alarm is a pure function of what was recorded, the scalars of all moments up 
 sentence where it rings and None where it is silent. So a resumed run warns as the unbroken one does.
 """
 
+import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -22,12 +23,12 @@ SETTLED = 10  # moments that a median takes to mean something
 
 def mode_collapse(records: Records) -> str | None:
     """Rings where the samples of the latest evaluations are far more alike than real images are."""
-    names = ("samples/diversity", "real/diversity")
-    seen = [record for record in records if all(record.get(name) is not None for name in names)][-PATIENCE:]
-    if len(seen) < PATIENCE or any(record[names[0]] >= COLLAPSED * record[names[1]] for record in seen):
+    seen = _known(records, "samples/diversity", "real/diversity")[-PATIENCE:]
+    if len(seen) < PATIENCE or any(samples >= COLLAPSED * real for samples, real in seen):
         return None
+    samples, real = seen[-1]
     return (
-        f"mode collapse: two samples differ by {seen[-1][names[0]] / seen[-1][names[1]]:.0%} of what two real images "
+        f"mode collapse: two samples differ by {samples / real:.0%} of what two real images "
         f"differ by, and by less than {COLLAPSED:.0%} for {PATIENCE} evaluations. Lower the generator's learning rate, "
         "use a larger batch, or a loss that resists it: wasserstein with gradient_penalty, hinge with spectral_norm."
     )
@@ -38,22 +39,21 @@ def discriminator_too_strong(records: Records) -> str | None:
 
     Wasserstein's loss is far below 0 then, and silent: its critic is meant to be as good as it can.
     """
-    names = ("train/d_accuracy", "train/d_loss")
-    seen = [record for record in records if all(record.get(name) is not None for name in names)][-PATIENCE:]
-    strong = [record[names[0]] > SURE and 0 <= record[names[1]] < SOLVED for record in seen]
-    if len(strong) < PATIENCE or not all(strong):
+    seen = _known(records, "train/d_accuracy", "train/d_loss")[-PATIENCE:]
+    if len(seen) < PATIENCE or not all(accuracy > SURE and 0 <= loss < SOLVED for accuracy, loss in seen):
         return None
+    accuracy, loss = seen[-1]
     return (
-        f"the discriminator is too strong: it tells {seen[-1][names[0]]:.1%} of the pairs apart at a loss of "
-        f"{seen[-1][names[1]]:.4f}, so the generator learns little from it. Lower the discriminator's learning rate, "
-        "make it smaller, or add r1 or spectral_norm."
+        f"the discriminator is too strong: it tells {accuracy:.1%} of the pairs apart at a loss of {loss:.4f}, so "
+        "the generator learns little from it. Lower the discriminator's learning rate, make it smaller, or add r1 or "
+        "spectral_norm."
     )
 
 
 def divergence(records: Records) -> str | None:
     """Rings where a loss or the norm of a gradient is a hundred times what it used to be."""
     for name in [f"train/{network}_{what}" for what in ("loss", "gradient") for network in "dg"]:
-        values = [abs(record[name]) for record in records if record.get(name) is not None]
+        values = [abs(value) for (value,) in _known(records, name)]
         if len(values) <= SETTLED:
             continue
         usual = max(statistics.median(values[:-1]), SMALLEST)
@@ -63,6 +63,12 @@ def divergence(records: Records) -> str | None:
                 "rates, or hold the discriminator's slope: gradient_penalty, r1 or spectral_norm."
             )
     return None
+
+
+def _known(records: Records, *names: str) -> list[tuple[float, ...]]:
+    """The values of these scalars at the moments that have them all, and finite."""
+    found = [[record.get(name) for name in names] for record in records]
+    return [tuple(values) for values in found if all(value is not None and math.isfinite(value) for value in values)]
 
 
 ALARMS: tuple[Alarm, ...] = (mode_collapse, discriminator_too_strong, divergence)
