@@ -39,28 +39,17 @@ def _is_optimizer(definition: Definition) -> bool:
     return returns in transformation and next(iter(_signature(definition)), None) == "learning_rate"
 
 
-def _is_schedule(definition: Definition) -> bool:
-    return _name(getattr(definition.node, "returns", None)) == "Schedule"
+def _returns(name: str) -> Callable[[Definition], bool]:
+    return lambda definition: _name(getattr(definition.node, "returns", None)) == name
 
 
-def _is_augmentation(definition: Definition) -> bool:
-    return list(_signature(definition))[:2] == ["image", "key"]
+def _begins(*names: str) -> Callable[[Definition], bool]:
+    """Whether these are the first arguments."""
+    return lambda definition: tuple(_signature(definition))[: len(names)] == names
 
 
-def _is_mix(definition: Definition) -> bool:
-    return list(_signature(definition))[:2] == ["batch", "keys"]
-
-
-def _is_likelihood(definition: Definition) -> bool:
-    return _name(getattr(definition.node, "returns", None)) == "Likelihood"
-
-
-def _is_autoencoder(definition: Definition) -> bool:
+def _has_code(definition: Definition) -> bool:
     return "latent" in _signature(definition)
-
-
-def _is_reconstruction(definition: Definition) -> bool:
-    return list(_signature(definition))[:2] == ["outputs", "batch"]
 
 
 # Arguments of a schedule that may be left out: they are the whole run then.
@@ -70,16 +59,21 @@ WHOLE_RUN = ("steps", "decay_steps", "transition_steps")
 # annotation is one of KINDS as well, a plain value will do.
 SPECS: dict[str, Named] = {
     "Data": Named(("jaxrec.data.sources",)),
-    "Augment": Named(("jaxrec.augment",), ("image", "key"), wanted=_is_augmentation, many=True),
-    "Mix": Named(("jaxrec.mix",), ("batch", "keys"), wanted=_is_mix),
+    "Augment": Named(("jaxrec.augment",), ("image", "key"), wanted=_begins("image", "key"), many=True),
+    "Mix": Named(("jaxrec.mix",), ("batch", "keys"), wanted=_begins("batch", "keys")),
     "Model": Named(("jaxrec.models",), ("classes",)),
-    "VariationalModel": Named(("jaxrec.models.variational",), ("shape", "classes", "scaled"), wanted=_is_autoencoder),
-    "Likelihood": Named(("jaxrec.variational",), wanted=_is_likelihood),
+    "VariationalModel": Named(("jaxrec.models.variational",), ("shape", "classes", "scaled"), wanted=_has_code),
+    "Likelihood": Named(("jaxrec.variational",), wanted=_returns("Likelihood")),
     "Loss": Named(("jaxrec.losses",), ("logits", "batch")),
-    "Autoencoder": Named(("jaxrec.models.autoencoders",), ("shape",), wanted=_is_autoencoder),
-    "Reconstruction": Named(("jaxrec.reconstruction",), ("outputs", "batch"), wanted=_is_reconstruction),
+    "Autoencoder": Named(("jaxrec.models.autoencoders",), ("shape",), wanted=_has_code),
+    "Reconstruction": Named(("jaxrec.reconstruction",), ("outputs", "batch"), wanted=_begins("outputs", "batch")),
+    "Decoder": Named(("jaxrec.models.decoders", "jaxrec.models.resnet_decoder"), ("shape",)),
+    "Critic": Named(("jaxrec.models.critics",), ("classes",)),
+    "AdversarialLoss": Named(("jaxrec.adversarial",), wanted=_returns("AdversarialLoss")),
     "Optimizer": Named(("jaxrec.optimizers", "optax"), ("mask", "weight_decay_mask"), wanted=_is_optimizer),
-    "ScalarOrSchedule": Named(("jaxrec.schedules", "optax.schedules"), whole_run=WHOLE_RUN, wanted=_is_schedule),
+    "ScalarOrSchedule": Named(
+        ("jaxrec.schedules", "optax.schedules"), whole_run=WHOLE_RUN, wanted=_returns("Schedule")
+    ),
 }
 
 

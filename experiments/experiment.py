@@ -23,6 +23,9 @@ Loss = Mapping  # jaxrec.losses; the outputs and the batch come at each step
 Likelihood = Mapping  # jaxrec.variational: what returns a Likelihood
 Autoencoder = Mapping  # jaxrec.models.autoencoders; the experiment gives `shape`
 Reconstruction = Mapping  # jaxrec.reconstruction; the outputs and the batch come at each step
+Decoder = Mapping  # jaxrec.models.decoders and resnet_decoder; the experiment gives `shape`
+Critic = Mapping  # jaxrec.models.critics; the experiment gives `classes`
+AdversarialLoss = Mapping  # jaxrec.adversarial: what each of two networks minimises
 Optimizer = Mapping  # jaxrec.optimizers and optax: whatever has a learning rate
 Augment = Sequence[Mapping]  # jaxrec.augment, in order; images and keys come at each step
 Mix = Mapping  # jaxrec.mix; likewise
@@ -63,7 +66,7 @@ class Experiment(NamedTuple):
     steps: int
     train: Batches
     splits: Mapping[str, Batches]  # one exact pass over each split; "test" is read once, after training
-    monitor: str  # the metric that chooses the best checkpoint, of the split "validation"
+    monitor: str | None  # the metric that chooses the best checkpoint, of the split "validation"; None: the newest
     mode: Literal["max", "min"]
     headline: Sequence[str]  # the metrics to show where there are more than fit
     table: Callable[[], str]  # the model's layers with shapes and parameter counts

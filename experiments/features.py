@@ -56,7 +56,7 @@ class Judge(NamedTuple):
     monitor: str  # the one that chooses the best checkpoint, the smaller the better
 
 
-def judge(folder: str | None, dataset: Dataset) -> Judge:
+def judge_of(folder: str | None, dataset: Dataset) -> Judge:
     """How generated images are compared with those of a data set.
 
     Each split is compared with as many generated images, by `jaxrec.distances.compare`. `study` gives the `floor` of

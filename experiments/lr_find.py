@@ -51,6 +51,8 @@ def lr_find(
 
     def watch(moment: Moment) -> bool:
         nonlocal average
+        if "train/loss" not in moment.scalars:
+            raise InputError("lr_find follows one loss, and this experiment has several. Try rates in short runs.")
         average = SMOOTHING * average + (1 - SMOOTHING) * moment.scalars["train/loss"]
         smooth = average / (1 - SMOOTHING**moment.step)  # without the zero it began with
         if not math.isfinite(smooth) or (losses and smooth > BROKEN * min(losses)):

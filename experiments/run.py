@@ -53,8 +53,9 @@ def run(
     table = experiment.table()  # before the folder is touched: this is where a model that fits no image says so
     validation = {name: batches for name, batches in experiment.splits.items() if name == "validation"}
     monitor = experiment.monitor if validation else None
-    if train.patience and not validation:
-        raise InputError("train.patience needs a validation split: set data.validation, such as 0.1.")
+    if train.patience and not monitor:
+        lacks = "a validation split: set data.validation, such as 0.1" if experiment.monitor else "a metric to wait for"
+        raise InputError(f"train.patience needs {lacks}.")
     for name, value in (("part", train.part), ("anew", train.anew)):
         if value and not train.init_from:
             raise InputError(f"train.{name} = {value!r} is for a run that train.init_from starts from: set both.")
@@ -85,7 +86,7 @@ def run(
         ) as progress:
             history = records.read(workdir / "metrics.jsonl")
             stopping = hooks.EarlyStopping(
-                experiment.monitor, mode=experiment.mode, patience=train.patience or math.inf, history=history
+                monitor, mode=experiment.mode, patience=train.patience or math.inf, history=history
             )
             saving = hooks.save(checkpoints, speed)
             periodically = hooks.every(train.save_every or train.eval_every or epoch, saving)

@@ -10,12 +10,14 @@ import numpy as np
 from flax import linen as nn
 
 from experiments.experiment import Data, Experiment, Likelihood, Optimizer, Study, Train, VariationalModel
+from experiments.features import judge_of
 from experiments.images import check_unit_range, read_images
 from experiments.make import make, make_optimizer
 from jaxrec import augment, gallery, hooks, preprocess, variational
 from jaxrec.average import averaged, with_average
 from jaxrec.data.pipeline import Batches, Transform, eval_batches
 from jaxrec.errors import InputError
+from jaxrec.metrics import Metrics
 from jaxrec.models import variational as networks
 from jaxrec.summary import layer_table
 from jaxrec.task import State, from_loss
@@ -47,6 +49,7 @@ def build(
     ema: Rate = 0.0,
     nll_samples: Count = 5000,
     nll_images: Count | None = None,
+    features: str | None = None,
     overfit: Count | None = None,
 ) -> Experiment:
     """A variational autoencoder trained on images in [0, 1], the best state chosen by its bound on validation.
@@ -72,6 +75,8 @@ def build(
         evaluated beside them, chooses the best checkpoint, and draws the pictures.
       nll_samples: codes for each image in the estimate of the test images' log likelihood, stated beside it.
       nll_images: how many of the test images, the first, it is estimated on; all by default.
+      features: the folder of a finished run of `classify` on such images, by whose features samples are compared with
+        real images; without one their pixels are.
       overfit: train and evaluate on this many images of the train split alone, for as many steps as the whole split
         would take.
     """
@@ -92,6 +97,7 @@ def build(
         classes=len(dataset.classes) if conditional else None,
         scaled=of_pixels.scaled,
     )
+    judge = judge_of(features, dataset)
     vae = VAE(network, of_pixels, seed, samples)
     evidence = variational.elbo(of_pixels, beta=beta, warmup=warmup)
     task = from_loss(
@@ -129,7 +135,18 @@ def build(
         if text := variational.collapse(found.pop("active_units"), network.latent):
             print(text)
         vae.draw(chosen.workdir, chosen.state, whole)
-        return {split: {**found, "nll_samples": nll_samples, "nll_images": some.examples}}
+        results = judge.study(chosen)
+        _, grey = images.batches(preprocess.unit_range, preprocess.unit_range)
+        for name in results:
+            results[name].update(chosen.evaluate(grey[name], samples_beside))
+        results[split] = {**results.get(split, {}), **found, "nll_samples": nll_samples, "nll_images": some.examples}
+        return results
+
+    def samples_beside(state: State, batch: Batch, key: Key) -> Metrics:
+        """How expected images of the prior's codes, of the batch's classes if any, compare with its grey images."""
+        del key
+        made = vae.generate(state, vae.keys(batch), batch["label"] if conditional else None)
+        return judge.statistics(batch["image"], made, batch["mask"])
 
     return Experiment(
         task=with_average(task, ema) if ema else task,
@@ -139,17 +156,19 @@ def build(
         monitor=f"validation/{prefix}loss",
         mode="min",
         headline=(
-            *("nll", "nll_bits_per_dim", "nll_samples", "nll_images"),
+            *("nll", "nll_bits_per_dim", judge.monitor),
             *(f"{prefix}{name}" for name in ("elbo", "kl", "active_units", "reconstruction")),
         ),
         table=lambda: layer_table(network, images.shown[:1].astype("float32"), dataset.label[:1], call=vae.on),
         notes={
             "classes": dataset.classes,
             **{name: [value] * dataset.image.shape[-1] for name, value in (("mean", 0.0), ("std", 1.0))},
+            **judge.notes,
         },
         watch=watch,
         study=study,
         generate=vae.generate,
+        conditions=dataset.classes if conditional else (),
     )
 
 

@@ -51,7 +51,7 @@ class EarlyStopping:
     does (Prechelt, 1998).
 
     Args:
-      monitor: the metric, such as "validation/accuracy".
+      monitor: the metric, such as "validation/accuracy"; None never ends a run.
       mode: whether a larger or a smaller value is better. NaN is no improvement.
       patience: evaluations; infinity never ends a run.
       history: the scalars of the moments before, oldest first, of a run that goes on.
@@ -59,7 +59,7 @@ class EarlyStopping:
 
     def __init__(
         self,
-        monitor: str,
+        monitor: str | None,
         *,
         mode: Literal["max", "min"],
         patience: float,

@@ -132,6 +132,22 @@ def from_loss(
     return Task(init, train_step, eval_step)
 
 
+def in_parts(batch: Batch, parts: int, what: str) -> Batch:
+    """Cuts a batch of [B, ...] into [parts, B / parts, ...].
+
+    Raises:
+      InputError: beginning with `what`: the parts do not divide the batch.
+    """
+
+    def cut(rows: Array) -> Array:
+        if len(rows) % parts:
+            raise InputError(f"{what} does not divide a batch of {len(rows)} examples (on each device).")
+        # Neighbours go to different parts, so that each part is spread over the devices as the batch is.
+        return rows.reshape(-1, parts, *rows.shape[1:]).swapaxes(0, 1)
+
+    return jax.tree.map(cut, batch)
+
+
 def _accumulated(gradient: Callable, parts: int) -> Callable:
     """Makes (params, extra, batch, key) -> (grads, (extra, means)) one that takes the batch in parts.
 
@@ -140,12 +156,6 @@ def _accumulated(gradient: Callable, parts: int) -> Callable:
     if parts == 1:
         return gradient
 
-    def cut(rows: Array) -> Array:
-        if len(rows) % parts:
-            raise InputError(f"accumulate = {parts} does not divide a batch of {len(rows)} examples (on each device).")
-        # Neighbours go to different parts, so that each part is spread over the devices as the batch is.
-        return rows.reshape(-1, parts, *rows.shape[1:]).swapaxes(0, 1)
-
     def accumulated(params: PyTree, extra: PyTree, batch: Batch, key: Key) -> tuple[PyTree, tuple[PyTree, Metrics]]:
         def take(carry: tuple[PyTree, PyTree], part: tuple[Batch, Key]) -> tuple[tuple[PyTree, PyTree], Metrics]:
             total, extra = carry
@@ -153,7 +163,7 @@ def _accumulated(gradient: Callable, parts: int) -> Callable:
             return (jax.tree.map(jnp.add, total, grads), extra), means
 
         zeros = jax.tree.map(jnp.zeros_like, params)
-        inputs = (jax.tree.map(cut, batch), jax.random.split(key, parts))
+        inputs = (in_parts(batch, parts, f"accumulate = {parts}"), jax.random.split(key, parts))
         (grads, extra), means = jax.lax.scan(take, (zeros, extra), inputs)
         return grads, (extra, jax.tree.map(lambda values: values.sum(0), means))
 

@@ -13,6 +13,10 @@ CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
 # What makes a large network quick to compile; its blocks are the same.
 SMALLER = {
     "AlexNet": {"width": 8, "hidden": (8,)},
+    "ConvCritic": {"widths": (4, 4)},
+    "ConvDecoder": {"widths": (4, 4)},
+    "ResNetCritic": {"width": 4},
+    "ResNetDecoder": {"width": 4},
     "CCT": {"depth": 1, "width": 16},
     "ConvAutoencoder": {"widths": (4,), "latent": 4},
     "DenseAutoencoder": {"widths": (8,), "latent": 4},
@@ -30,7 +34,9 @@ FASTER = {"vae": {"nll_samples": 2}}  # what makes an experiment quick
 SHAPES = {"mnist": (28, 28, 1), "fashion_mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
 # Full schedules for a GPU: half a minute of compiling each. Their networks are tested elsewhere, the files by
 # themselves in test_check.py and below.
-LONG = ("alexnet", "cct", "densenet", "fast_gpu", "googlenet", "resnet20_paper", "vgg16", "vit_lite")
+LONG = (
+    *("alexnet", "cct", "dcgan", "densenet", "fast_gpu", "googlenet", "resnet20_paper", "sngan", "vgg16", "vit_lite"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +71,13 @@ def test_config_runs(file, stand_ins, tmp_path, capsys):
         f"--workdir={tmp_path}/run",
         "--config.train.steps=2",
         "--config.train.epochs=None",
-        "--config.train.batch_size=8",
-        *(f"--config.model.{key}={value}" for key, value in SMALLER.get(config["model"]["name"], {}).items()),
+        f"--config.train.batch_size={8 * config.get('critic_steps', 1)}",
+        *(
+            f"--config.{section}.{key}={value}"
+            for section, named in config.items()
+            if isinstance(named, dict)
+            for key, value in SMALLER.get(named.get("name"), {}).items()
+        ),
         *(f"--config.{key}={value}" for key, value in FASTER.get(config["experiment"], {}).items()),
         *([f"--config.data={stand_ins[data['dataset']]}"] if data["name"] == "tfds" else []),
     ]

@@ -116,7 +116,7 @@ def generator(original, folder, by_class=False):
         original(**arguments)  # so that all arguments are read
         images = read_images(arguments["data"], arguments["train"], seed=0)
         shuffled, splits = images.batches(preprocess.unit_range, preprocess.unit_range)
-        judge = features.judge(folder, images.dataset)
+        judge = features.judge_of(folder, images.dataset)
 
         def init(key, batch):
             return State(jnp.zeros((), jnp.int32), {"mean": jnp.zeros(batch["image"].shape[1:])}, (), {})

@@ -1,0 +1,28 @@
+"""DCGAN (Radford et al., 2016) with few channels on Fashion-MNIST.
+
+    python launch.py --config=configs/fashion_mnist_dcgan.py
+
+Other losses: see configs/mnist_dcgan.py.
+
+Not run in full yet (n = 0); the widths are meant for minutes on 2 cores.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """Plain values; `experiments/gan.py` says what each means."""
+    return ConfigDict(
+        {
+            "experiment": "gan",
+            "seed": 0,
+            "train": {"batch_size": 64, "epochs": 10},
+            "data": {"name": "tfds", "dataset": "fashion_mnist", "validation": 0.1},
+            "generator": {"name": "ConvDecoder", "widths": (64, 32), "norm": "batch"},
+            "discriminator": {"name": "ConvCritic", "widths": (32, 64), "norm": "batch"},
+            "loss": {"name": "non_saturating"},
+            "optimizer": {"name": "adam", "learning_rate": 5e-4, "b1": 0.5},
+            "latent": 64,
+            "ema": 0.999,
+        }
+    )

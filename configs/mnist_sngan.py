@@ -1,0 +1,31 @@
+"""Hinge loss and spectral normalisation (Miyato et al., 2018) on MNIST, with few channels.
+
+    python launch.py --config=configs/mnist_sngan.py
+
+A discriminator of slope 1 is weak: it is wider than the generator and learns faster. With
+--config.data.dataset=fashion_mnist on Fashion-MNIST.
+
+Not run in full yet (n = 0); the widths are meant for minutes on 2 cores.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """Plain values; `experiments/gan.py` says what each means."""
+    return ConfigDict(
+        {
+            "experiment": "gan",
+            "seed": 0,
+            "train": {"batch_size": 64, "epochs": 10},
+            "data": {"name": "tfds", "dataset": "mnist", "validation": 0.1},
+            "generator": {"name": "ConvDecoder", "widths": (64, 32), "norm": "batch"},
+            "discriminator": {"name": "ConvCritic", "widths": (64, 128)},
+            "loss": {"name": "hinge"},
+            "spectral_norm": True,
+            "optimizer": {"name": "adam", "learning_rate": 3e-4, "b1": 0.5},
+            "discriminator_optimizer": {"name": "adam", "learning_rate": 1e-3, "b1": 0.5},
+            "latent": 64,
+            "ema": 0.999,
+        }
+    )

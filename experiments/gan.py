@@ -1,0 +1,160 @@
+"""Generation by two networks that learn against each other: one makes images, the other tells them from real ones."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.experiment import AdversarialLoss, Critic, Data, Decoder, Experiment, Optimizer, Study, Train
+from experiments.features import judge_of
+from experiments.images import check_unit_range, read_images
+from experiments.make import make, make_optimizer
+from jaxrec import adversarial, preprocess, records, sampling
+from jaxrec.alarms import Watchman
+from jaxrec.average import with_average
+from jaxrec.errors import InputError
+from jaxrec.gallery import grid
+from jaxrec.hooks import every
+from jaxrec.models import critics, decoders, resnet_decoder
+from jaxrec.models.generators import Generator
+from jaxrec.summary import layer_table
+from jaxrec.task import State
+from jaxrec.train import Hook
+from jaxrec.types import Array, Count, NonNegative, Rate, Seed
+
+SAMPLE = 256  # images of which diversity is measured
+ROWS = 10  # of the picture, at most
+
+
+def build(
+    *,
+    train: Train,
+    data: Data,
+    generator: Decoder,
+    discriminator: Critic,
+    loss: AdversarialLoss,
+    optimizer: Optimizer,
+    discriminator_optimizer: Optimizer | None = None,
+    latent: Count = 64,
+    critic_steps: Count = 1,
+    spectral_norm: bool = False,
+    gradient_penalty: NonNegative = 0.0,
+    r1: NonNegative = 0.0,
+    conditional: bool = False,
+    ema: Rate = 0.0,
+    seed: Seed = 0,
+    features: str | None = None,
+    sample_every: Count | None = None,
+    overfit: Count | None = None,
+) -> Experiment:
+    """A generative adversarial network.
+
+    Args:
+      train: how long, in which batches, on which devices. A batch holds `critic_steps` parts.
+      data: the source of the images.
+      generator: the network from noise to image; its `shape` is set to the images'.
+      discriminator: the network from image to logit.
+      loss: what the two minimise.
+      optimizer: of the generator.
+      discriminator_optimizer: of the discriminator; the same as the generator's by default.
+      latent: size of the noise.
+      critic_steps: steps of the discriminator for one of the generator, each on a part of the batch.
+      spectral_norm: divides the discriminator's matrices by their largest singular value.
+      gradient_penalty: weight of the penalty on slopes other than 1 between real and generated images.
+      r1: weight of the penalty on slopes at real images.
+      conditional: whether both networks are told the class.
+      ema: how much of itself a moving average of the parameters keeps at a step, such as 0.999; 0 for none. It is
+        evaluated beside them, and draws the samples.
+      seed: of the initial parameters, the order of the examples, and the noise.
+      features: the folder of a finished run of `classify` on such images, by whose features the samples are compared
+        with real images; the smallest Frechet distance on validation chooses the best checkpoint. Without one their
+        pixels are compared, which chooses nothing: the newest state is the run's.
+      sample_every: steps between two pictures of samples, rounded up to a multiple of train.log_every; an epoch by
+        default.
+      overfit: train and evaluate on this many images of the train split alone.
+    """
+    images = read_images(data, train, seed=seed, overfit=overfit)
+    dataset, shape = images.dataset, images.dataset.image.shape[1:]
+    check_unit_range(dataset, "a generator makes")
+    if gradient_penalty and discriminator.get("norm") == "batch":
+        raise InputError(
+            "config.gradient_penalty and discriminator.norm = 'batch': the penalty is on each image by itself, which a "
+            "batch norm ties to the others. Use discriminator.norm = 'layer' or 'none'."
+        )
+    judge = judge_of(features, dataset)
+    classes = len(dataset.classes) if conditional else None
+    maker = Generator(make((decoders, resnet_decoder), generator)(shape=shape), classes)
+    critic = make(critics, discriminator)(classes=classes)
+    task = adversarial.adversarial_task(
+        maker,
+        critic,
+        make(adversarial, loss)(),
+        tx_generator=make_optimizer(optimizer, steps=images.steps),
+        tx_discriminator=make_optimizer(discriminator_optimizer or optimizer, steps=images.steps * critic_steps),
+        latent=latent,
+        seed=seed,
+        critic_steps=critic_steps,
+        spectral_norm=spectral_norm,
+        penalty=gradient_penalty,
+        r1=r1,
+        statistics=lambda fake, batch: judge.statistics(batch["image"], fake, batch["mask"]),
+    )
+    generate = adversarial.sampler(maker, latent)
+    # The sample is drawn from the seed alone; of a network that is told the class, each class has a column.
+    labels = np.arange(SAMPLE, dtype=np.int32) % len(dataset.classes)
+    columns = len(dataset.classes) if conditional else 10
+
+    @jax.jit
+    def draw(state: State) -> Array:
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), preprocess.NOISE), SAMPLE)
+        return generate(state, keys, jnp.asarray(labels))
+
+    def picture(file: pathlib.Path, state: State) -> None:
+        grid(file, jax.device_get(draw(state))[: columns * ROWS], columns)
+
+    shuffled, splits = images.batches(preprocess.unit_range, preprocess.unit_range)
+    prefix = "ema_" if ema else ""
+
+    def watch(workdir: pathlib.Path) -> list[Hook]:
+        (workdir / "samples").mkdir(exist_ok=True)
+        epoch = shuffled.per_pass
+        held_out = dataset.image[dataset.splits.get("validation", dataset.splits["train"])[:SAMPLE]]
+        return [
+            every(train.eval_every or epoch, sampling.measure(draw, images.shown, held_out)),
+            every(
+                sample_every or epoch,
+                lambda moment: picture(workdir / "samples" / f"step_{moment.step:06d}.png", moment.state),
+            ),
+            Watchman(records.read(workdir / "metrics.jsonl")),
+        ]
+
+    def study(study: Study) -> dict:
+        picture(study.workdir / "samples.png", study.state)
+        return judge.study(study)
+
+    def table() -> str:
+        noise, label = np.zeros((1, latent), np.float32), labels[:1]
+        return "\n\n".join(
+            f"{name}\n{layer_table(network, image, label)}"
+            for name, network, image in (
+                ("generator", maker, noise),
+                ("discriminator", critic, dataset.image[:1].astype("float32")),
+            )
+        )
+
+    return Experiment(
+        task=with_average(task, ema) if ema else task,
+        steps=images.steps,
+        train=shuffled,
+        splits=splits,
+        monitor=f"validation/{prefix}{judge.monitor}" if features else None,  # no loss says which images are better
+        mode="min",
+        headline=(*(f"{prefix}{name}" for name in judge.headline), "d_loss", "g_loss", "d_accuracy"),
+        table=table,
+        notes={"classes": dataset.classes, "mean": [0.0] * shape[-1], "std": [1.0] * shape[-1], **judge.notes},
+        watch=watch,
+        study=study,
+        generate=generate,
+        conditions=dataset.classes if conditional else (),
+    )
