@@ -83,7 +83,7 @@ def test_principal_components_are_of_the_train_split(denoised, digits: Dataset):
 
 
 def test_similarity_is_measured_in_evaluation_alone(denoised):
-    records = read(denoised / "metrics.jsonl")
+    records = list(read(denoised / "metrics.jsonl"))
     assert [record["step"] for record in records] == [3, 6]
     assert all({"validation/ssim", "validation/psnr", "validation/ema_ssim"} <= set(record) for record in records)
     assert not {"train/ssim", "train/psnr"} & {*records[0], *records[1]}
