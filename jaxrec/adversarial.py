@@ -247,4 +247,4 @@ def _improve(
     """`jaxrec.task.minimize`, and the norm of the gradient besides."""
     grads, aux = jax.grad(objective, has_aux=True)(params)
     grads = mean_over_devices(grads)
-    return *descend(grads, tx, params, opt_state), aux, Mean(optax.global_norm(grads), jnp.ones(()))
+    return *descend(grads, tx, params, opt_state), aux, Mean(optax.tree.norm(grads), jnp.ones(()))
