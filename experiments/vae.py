@@ -90,8 +90,8 @@ def build(
     check_unit_range(dataset, "A variational autoencoder takes")
     if of_pixels.discrete and dataset.image.dtype != np.uint8:
         raise InputError(f"config.likelihood.name = {likelihood['name']!r} takes images stored as uint8.")
-    learn, judge = _transforms(binarise, seed)
-    shuffled, splits = images.batches(learn, judge)
+    learned, evaluated = _transforms(binarise, seed)
+    shuffled, splits = images.batches(learned, evaluated)
     network = make(networks, model)(
         shape=dataset.image.shape[1:],
         classes=len(dataset.classes) if conditional else None,
@@ -127,7 +127,7 @@ def build(
     def study(chosen: Study) -> Mapping[str, Mapping[str, float]]:
         split = "test" if "test" in splits else list(splits)[-1]
         whole, ids = splits[split], dataset.splits[split]
-        some = eval_batches(whole.resident, ids=ids[:nll_images], batch_size=whole.batch_size, transform=judge)
+        some = eval_batches(whole.resident, ids=ids[:nll_images], batch_size=whole.batch_size, transform=evaluated)
         measure = variational.negative_log_likelihood(
             network, of_pixels, keys=vae.keys, conditional=conditional, samples=nll_samples
         )

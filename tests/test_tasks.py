@@ -24,6 +24,9 @@ ROOT = pathlib.Path(__file__).parents[1]
 # An experiment's default config, made small.
 SMALL = {
     "classify": ("digits_cnn", "--config.model.widths=(4,)", "--config.model.hidden=(8,)"),
+    "autoencode": ("digits_autoencoder", "--config.model.widths=(8,)", "--config.model.latent=4"),
+    "vae": ("digits_vae", "--config.model.widths=(8,)", "--config.model.latent=4", "--config.nll_samples=2"),
+    "gan": ("digits_gan", "--config.generator.widths=(8,)", "--config.discriminator.widths=(8,)"),
 }
 TRAIN = (
     *("--config.train.epochs=None", "--config.train.steps=6"),
