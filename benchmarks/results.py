@@ -14,6 +14,7 @@ import re
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -39,7 +40,7 @@ CLAIMS = [
     Claim("mnist_lstm", 3, 0.988),
     Claim("mnist_irnn", 1, 0.900),  # with a GPU at hand; else that it learns
     Claim("fashion_mnist_gru", 3, 0.900),
-    Claim("fashion_mnist_cct", 1, 0.930),
+    Claim("fashion_mnist_cct", 3, 0.930),
     Claim("fashion_mnist_wrn", 1, 0.945, 3600),
     Claim("cifar10_resnet20", 1, 0.910, 3600),
     Claim("cifar10_fast", 3, 0.930, 1500),
@@ -47,10 +48,52 @@ CLAIMS = [
 ]
 
 
+class Measure(NamedTuple):
+    """A number of the test split that a config of another kind is held to."""
+
+    config: str
+    seeds: int
+    what: str
+    of: Callable[[dict[str, float]], float]  # metrics of the test split -> the number
+    beside: Callable[[dict[str, float]], str]  # what it is to be read beside, of the same run
+    limit: float
+    at_most: bool = True
+
+
+def _pca(test: dict[str, float]) -> str:
+    return f"PCA {test['pca_squared_error']:.2f}"
+
+
+MEASURES = [
+    Measure(
+        *("digits_autoencoder", 5, "squared error / PCA-8's"),
+        lambda test: test["squared_error"] / test["pca_squared_error"],
+        _pca,
+        1.0,
+    ),
+    Measure("mnist_autoencoder", 1, "squared error per image", lambda test: test["squared_error"], _pca, 3.0),
+    Measure(
+        *("mnist_autoencoder", 1, "squared error / PCA-30's"),
+        lambda test: test["squared_error"] / test["pca_squared_error"],
+        _pca,
+        0.25,
+    ),
+    Measure(
+        *("mnist_autoencoder", 1, "linear probe of the code, points above PCA-30's"),
+        lambda test: 100 * (test["probe_accuracy"] - test["pca_probe_accuracy"]),
+        lambda test: f"{100 * test['probe_accuracy']:.2f} %",
+        2.0,
+        at_most=False,
+    ),
+    Measure("mnist_vae", 1, "NLL, nats", lambda test: test["nll"], lambda test: f"elbo {test['elbo']:.2f}", 87.0),
+    Measure("mnist_iwae", 1, "NLL, nats", lambda test: test["nll"], lambda test: f"bound {-test['loss']:.2f}", 85.2),
+]
+
+
 SPLITS = ("test", "validation")
 
 
-def run(claim: Claim, workdir: pathlib.Path) -> None:
+def run(claim: Claim | Measure, workdir: pathlib.Path) -> None:
     """Carries out the runs of a claim."""
     for seed in range(claim.seeds):
         subprocess.run(
@@ -66,10 +109,15 @@ def run(claim: Claim, workdir: pathlib.Path) -> None:
         )
 
 
+def finished(claim: Claim | Measure, workdir: pathlib.Path) -> list[pathlib.Path]:
+    """The folders of its runs that have a result."""
+    folders = [workdir / claim.config / str(seed) for seed in range(claim.seeds)]
+    return [folder for folder in folders if (folder / "result.json").exists()]
+
+
 def row(claim: Claim, workdir: pathlib.Path) -> str:
     """A line of the table, from the runs that are there."""
-    folders = [workdir / claim.config / str(seed) for seed in range(claim.seeds)]
-    folders = [folder for folder in folders if (folder / "result.json").exists()]
+    folders = finished(claim, workdir)
     bars = f">= {100 * claim.accuracy:.1f} %" + (f", < {claim.seconds:.0f} s" if claim.seconds else "")
     if not folders:
         return f"| `configs/{claim.config}.py` | not run yet | 0 of {claim.seeds} | | | | {bars} | | |"
@@ -89,16 +137,41 @@ def row(claim: Claim, workdir: pathlib.Path) -> str:
     )
 
 
+def measured(measure: Measure, workdir: pathlib.Path) -> str:
+    """A line of the other table, from the runs that are there."""
+    folders = finished(measure, workdir)
+    config = f"| `configs/{measure.config}.py` | {measure.what}"
+    bar = f"{'<=' if measure.at_most else '>='} {measure.limit}"
+    if not folders:
+        return f"{config} | not run yet | 0 of {measure.seeds} | | {bar} | | | |"
+    results = [json.loads((folder / "result.json").read_text()) for folder in folders]
+    values = [measure.of(result["metrics"]["test"]) for result in results]
+    versions = json.loads((folders[0] / "environment.json").read_text())[-1]
+    mean, missing = statistics.mean(values), f" of {measure.seeds}" * (len(folders) < measure.seeds)
+    spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+    met = mean <= measure.limit if measure.at_most else mean >= measure.limit
+    return (
+        f"{config} | {mean:.3f}{spread} | {len(folders)}{missing} | {measure.beside(results[0]['metrics']['test'])} | "
+        f"{bar} | {'met' if met else 'MISSED'} | "
+        f"{statistics.mean(result['training_seconds'] for result in results):,.0f} s | "
+        f"{versions['devices']}, jax {versions['versions']['jax']}, Python {versions['python']} |"
+    )
+
+
 def _accuracy(metrics: dict[str, float]) -> float:
     """In percent; of the moving average where there is one, which then has chosen the checkpoint."""
     return 100 * metrics.get("ema_accuracy", metrics["accuracy"])
 
 
-def write_table(file: pathlib.Path, lines: list[str]) -> None:
+def write_table(file: pathlib.Path, name: str, lines: list[str]) -> None:
     """Puts the table between the markers of a document."""
-    table = "\n".join(["<!-- results -->", *lines, "<!-- end of results -->"])
-    text = re.sub(r"<!-- results -->.*<!-- end of results -->", lambda _: table, file.read_text(), flags=re.S)
+    table = "\n".join([f"<!-- {name} -->", *lines, f"<!-- end of {name} -->"])
+    text = re.sub(f"<!-- {name} -->.*<!-- end of {name} -->", lambda _: table, file.read_text(), flags=re.S)
     file.write_text(text)
+
+
+def _table(head: str) -> list[str]:
+    return [f"| {head} |", f"|{'---|' * (head.count('|') + 1)}"]
 
 
 def main() -> None:
@@ -108,14 +181,18 @@ def main() -> None:
     parser.add_argument("--only", action="append", default=[])
     parser.add_argument("--tables", action="store_true")
     options = parser.parse_args()
-    for claim in CLAIMS:
+    workdir = options.workdir.absolute()
+    for claim in (*CLAIMS, *MEASURES):
         if not options.tables and (not options.only or claim.config in options.only):
-            run(claim, options.workdir.absolute())
-    head = "config | test accuracy, mean ± std | n | validation | training | images/s | bar | | measured on"
-    lines = [f"| {head} |", f"|{'---|' * (head.count('|') + 1)}"]
-    lines += [row(claim, options.workdir.absolute()) for claim in CLAIMS]
+            run(claim, workdir)
+    lines = _table("config | test accuracy, mean ± std | n | validation | training | images/s | bar | | measured on")
+    lines += [row(claim, workdir) for claim in CLAIMS]
+    others = _table("config | of the test split | mean ± std | n | beside it | bar | | training | measured on")
+    others += [measured(measure, workdir) for measure in MEASURES]
     for file in ("docs/results.md", "README.md"):
-        write_table(ROOT / file, lines)
+        write_table(ROOT / file, "results", lines)
+        write_table(ROOT / file, "measures", others)
+    lines += others
     print(*lines, f"\nmachine: {platform.machine()}, {platform.system()}", sep="\n")
 
 
