@@ -15,7 +15,7 @@ from jaxrec import augment as augmentations
 from jaxrec import codes, metrics, preprocess, reconstruction
 from jaxrec.average import averaged, with_average
 from jaxrec.data.pipeline import Batches, Dataset, Transform
-from jaxrec.gallery import contact_sheet, filter_sheet
+from jaxrec.gallery import contact_sheet, filter_grid
 from jaxrec.hooks import every
 from jaxrec.metrics import Metrics
 from jaxrec.models import autoencoders
@@ -157,7 +157,7 @@ class _Look:
         maps = {"code": code[last], "principal components of the pixels": pca_code[last]}
         codes.draw_map(found.workdir / "codes.png", maps, label[last], dataset.classes)
         filters = self._network.apply(_variables(found.state), method="filters")
-        filter_sheet(found.workdir / "filters.png", jax.device_get(filters))
+        filter_grid(found.workdir / "filters.png", jax.device_get(filters))
         return results
 
     def _outputs(self, state: State, image: Array) -> dict[str, Array]:

@@ -15,7 +15,14 @@ DPI = 100  # of a figure whose pixels are counted: letters of 10 points are 14 p
 INK, FRAME = "0.2", 0.8  # of letters and of the line around each image
 
 
-def grid(path: pathlib.Path, images: np.ndarray, columns: int | None = None) -> None:
+def grid(
+    path: pathlib.Path,
+    images: np.ndarray,
+    columns: int | None = None,
+    *,
+    line: int = LINE,
+    shade: float = FRAME,
+) -> None:
     """Draws images side by side into a PNG, row by row, enlarged to half the size that a contact sheet has.
 
     Args:
@@ -23,6 +30,8 @@ def grid(path: pathlib.Path, images: np.ndarray, columns: int | None = None) -> 
       images: [N, H, W, C] in [0, 1] (what lies outside is cut off) or uint8. Three channels are red, green and blue;
         of others the mean is drawn in grey.
       columns: in a row; as many as make the grid a square by default.
+      line: pixels between two images.
+      shade: of what is between them, from 0, black, to 1.
 
     Raises:
       InputError: there is nothing to draw.
@@ -34,13 +43,13 @@ def grid(path: pathlib.Path, images: np.ndarray, columns: int | None = None) -> 
     count, height, width, _ = np.shape(images)
     columns = columns or math.ceil(math.sqrt(count))
     factor = max(1, round(CELL / 2 / max(height, width)))
-    height, width = height * factor + LINE, width * factor + LINE
-    canvas = np.full((LINE + math.ceil(count / columns) * height, LINE + columns * width, 3), FRAME)
+    height, width = height * factor + line, width * factor + line
+    canvas = np.full((line + math.ceil(count / columns) * height, line + columns * width, 3), shade)
     for index, image in enumerate(_drawable(images)):
         row, column = divmod(index, columns)
-        top, left = LINE + row * height, LINE + column * width
+        top, left = line + row * height, line + column * width
         enlarged = image.repeat(factor, axis=0).repeat(factor, axis=1)
-        canvas[top : top + height - LINE, left : left + width - LINE] = enlarged
+        canvas[top : top + height - line, left : left + width - line] = enlarged
     imsave(path, canvas)
 
 
@@ -90,34 +99,25 @@ def contact_sheet(path: pathlib.Path, rows: Mapping[str, np.ndarray], titles: Se
     figure.savefig(path, dpi=DPI, pil_kwargs={"optimize": True})
 
 
-def filter_sheet(path: pathlib.Path, filters: np.ndarray, *, columns: int = 16, rows: int = 8) -> None:
-    """Draws learned filters into a PNG, those of the largest weights first, each by its own largest weight.
+def filter_grid(path: pathlib.Path, filters: np.ndarray, *, columns: int = 16, rows: int = 8) -> None:
+    """Draws learned filters as a grid, those of the largest weights first, each by its own largest weight.
 
     Of one channel blue is below 0, white 0 and red above; of others grey is 0, and a channel's light its weight.
 
     Args:
       path: of the PNG.
       filters: [N, h, w, C]; where there are more than columns * rows, the first ones in this order are drawn.
-      columns: of the sheet.
+      columns: of the grid, where there are so many filters.
       rows: at most.
     """
     from matplotlib import colormaps
-    from matplotlib.image import imsave
 
-    largest = np.abs(filters).max((1, 2, 3))
     order = np.argsort(-np.square(filters).sum((1, 2, 3)), kind="stable")[: columns * rows]
-    scaled = 0.5 + filters[order] / (2 * np.maximum(largest[order], 1e-12)[:, None, None, None])
-    shown = colormaps["RdBu_r"](scaled[..., 0])[..., :3] if scaled.shape[-1] == 1 else _drawable(scaled)
-    height, width = shown.shape[1:3]
-    factor = max(1, round(CELL / 2 / max(height, width)))
-    gap = GAP // 2
-    down, right = height * factor + gap, width * factor + gap
-    size = (down * -(-len(shown) // columns) + gap, right * min(columns, len(shown)) + gap, 3)
-    canvas = np.full(size, float(INK))  # dark, since the filters are light where they are 0
-    for index, image in enumerate(shown):
-        y, x = gap + index // columns * down, gap + index % columns * right
-        canvas[y : y + down - gap, x : x + right - gap] = image.repeat(factor, axis=0).repeat(factor, axis=1)
-    imsave(path, canvas)
+    chosen = filters[order]
+    largest = np.maximum(np.abs(chosen).max((1, 2, 3), keepdims=True), 1e-12)
+    scaled = (1 + chosen / largest) / 2
+    shown = colormaps["RdBu_r"](scaled[..., 0])[..., :3] if scaled.shape[-1] == 1 else scaled
+    grid(path, shown, min(columns, len(shown)), line=2 * LINE, shade=float(INK))  # they are light where they are 0
 
 
 def _drawable(images: np.ndarray) -> np.ndarray:

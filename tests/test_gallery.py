@@ -5,7 +5,7 @@ import pytest
 from matplotlib import image as files
 
 from jaxrec.errors import InputError
-from jaxrec.gallery import contact_sheet, filter_sheet, grid
+from jaxrec.gallery import contact_sheet, filter_grid, grid
 
 
 def count_of(pixels: np.ndarray, color: tuple[float, ...]) -> int:
@@ -67,9 +67,9 @@ def test_filters_are_shown_by_sign_the_largest_first(tmp_path):
     """The first is of the largest weights. Each reaches the ends of the colours by itself; zero is white."""
     filters = np.zeros((3, 4, 4, 1), np.float32)
     filters[0, 0, 0], filters[1, 1, 1], filters[2, 2, 2] = 0.1, -7.0, 2.0
-    filter_sheet(tmp_path / "filters.png", filters, columns=2, rows=1)
+    filter_grid(tmp_path / "filters.png", filters, columns=2, rows=1)
     pixels = files.imread(tmp_path / "filters.png")[..., :3]
-    assert pixels.shape == (48 + 8, 2 * 52 + 4, 3)  # two of the three, 12 pixels for each of theirs
+    assert pixels.shape == (4 + 52, 4 + 2 * 52, 3)  # two of the three, 12 pixels for each of theirs
     first, second = pixels[4:52, 4:52], pixels[4:52, 56:104]
     assert first[12 + 6, 12 + 6, 2] > 2 * first[12 + 6, 12 + 6, 0]  # below zero: blue
     assert second[24 + 6, 24 + 6, 0] > 2 * second[24 + 6, 24 + 6, 2]  # above zero: red
@@ -79,7 +79,7 @@ def test_filters_are_shown_by_sign_the_largest_first(tmp_path):
 def test_filters_of_colours_are_grey_at_zero(tmp_path):
     filters = np.zeros((1, 4, 4, 3), np.float32)
     filters[0, 0, 0] = (3.0, 0, -3.0)
-    filter_sheet(tmp_path / "filters.png", filters)
+    filter_grid(tmp_path / "filters.png", filters)
     pixels = files.imread(tmp_path / "filters.png")[4:52, 4:52, :3]
     np.testing.assert_allclose(pixels[6, 6], (1, 0.5, 0), atol=0.01)
     np.testing.assert_allclose(pixels[30, 30], 0.5, atol=0.01)
