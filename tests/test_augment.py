@@ -226,24 +226,17 @@ def test_gaussian_noise():
     assert abs((black == 0).mean() - 0.5) < 5 * np.sqrt(0.25 / noise.size)
 
 
-def test_salt_and_pepper():
-    """A tenth of the pixels, half of them black, in all channels at once; the others stay."""
+@pytest.mark.parametrize(
+    ("name", "share", "black", "white"), [("salt_and_pepper", 0.1, 0.05, 0.05), ("masking", 0.25, 0.25, 0)]
+)
+def test_replaced_pixels(name, share, black, white):
+    """So many pixels are black or white in all channels at once; the others stay."""
     image = random_image(80, 90, 3) * 0.8 + 0.1
-    result = np.asarray(compiled("salt_and_pepper", share=0.1)(image, keys(1)[0]))
-    black, white, same = ((result == value).all(-1) for value in (0, 1, image))
-    assert (black | white | same).all()
-    error = 5 * np.sqrt(0.05 / black.size)
-    assert abs(black.mean() - 0.05) < error
-    assert abs(white.mean() - 0.05) < error
-
-
-def test_masking():
-    """A quarter of the pixels black in all channels; the others stay."""
-    image = random_image(80, 90, 3) * 0.8 + 0.1
-    result = np.asarray(compiled("masking", share=0.25)(image, keys(1)[0]))
-    black, same = ((result == value).all(-1) for value in (0, image))
-    assert (black ^ same).all()
-    assert abs(black.mean() - 0.25) < 5 * np.sqrt(0.25 * 0.75 / black.size)
+    result = np.asarray(compiled(name, share=share)(image, keys(1)[0]))
+    *replaced, same = ((result == value).all(-1) for value in (0, 1, image))
+    assert (replaced[0] | replaced[1] | same).all()
+    for found, expected in zip(replaced, (black, white), strict=True):
+        assert abs(found.mean() - expected) <= 5 * np.sqrt(expected * (1 - expected) / found.size)
 
 
 def box(changed: np.ndarray) -> tuple[int, int, int, int]:
