@@ -1,5 +1,6 @@
 """Images of a run that makes images: a picture of them, and a file."""
 
+import math
 import pathlib
 
 import jax
@@ -56,8 +57,9 @@ def sample(workdir: pathlib.Path, *, images: Count = 64, seed: Seed = 0, classes
     arrays = {"image": image, "seed": seed, "step": step, **({"label": label} if known else {})}
     file = workdir / f"{name}.npz"
     np.savez(file, **arrays)
-    # A column for each class, where these make a picture.
-    grid(file.with_suffix(".png"), image[:SHOWN], columns=len(order) if 1 < len(order) <= 20 else None)
+    # About a square, in which each class has columns of its own where there are not too many.
+    columns = len(order) * round(math.sqrt(min(images, SHOWN)) / len(order)) if known else 0
+    grid(file.with_suffix(".png"), image[:SHOWN], columns=columns or None)
     shown = f" (the first {SHOWN})" * (images > SHOWN)
     print(f"{images} images of step {step}: {file} and {file.with_suffix('.png')}{shown}")
     return 0
