@@ -2,8 +2,8 @@
 
     python launch.py --config=configs/cifar10_fast.py
 
-Test accuracy 92.54 % (n = 1, 1,088,600 parameters), 1,293 seconds of training on 2 cores that were shared with other
-work: short of its aim of 93 %.
+Test accuracy 93.26 % (n = 1, 1,088,600 parameters), 27.2 minutes of training on 2 cores that were shared with other work
+(420 images/s; 458 when they were not, which makes 25 minutes). Without weight decay and for 11 epochs it was 92.54 %.
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +15,7 @@ def get_config() -> ConfigDict:
         {
             "experiment": "classify",
             "seed": 0,
-            "train": {"batch_size": 500, "epochs": 11},
+            "train": {"batch_size": 500, "epochs": 14},
             "data": {"name": "tfds", "dataset": "cifar10", "validation": 0.02},
             "augment": ({"name": "random_crop", "padding": 2, "mode": "reflect"}, {"name": "random_flip"}),
             "model": {"name": "WhitenedCNN", "widths": (32, 128, 256)},
@@ -25,6 +25,7 @@ def get_config() -> ConfigDict:
                 "learning_rate": {"name": "warmup_linear", "peak": 0.4, "warmup": 0.1},
                 "adam_learning_rate": {"name": "warmup_linear", "peak": 3e-3, "warmup": 0.1},
                 "beta": 0.8,
+                "weight_decay": 0.01,
             },
             "test_views": "mirror_and_shift",
         }
