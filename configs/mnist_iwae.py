@@ -2,9 +2,9 @@
 
     python launch.py --config=configs/mnist_iwae.py
 
-Not run yet (n = 0); the full schedule is for a GPU, 50 epochs take about an hour on a machine with 2 cores
-(--config.train.epochs=50). Burda et al. (2016, table 1) report a negative log likelihood of 84.78 nats by 5,000 samples
-on the whole test split.
+Not run yet (n = 0); the full schedule is for a GPU, 120 epochs (--config.train.epochs=120) are meant for an hour on a
+machine with 2 cores. Burda et al. (2016, table 1) report a negative log likelihood of 84.78 nats by 5,000 samples on
+the whole test split.
 """
 
 from ml_collections import ConfigDict

@@ -15,7 +15,7 @@ def get_config() -> ConfigDict:
         {
             "experiment": "vae",
             "seed": 0,
-            "train": {"batch_size": 100, "epochs": 500, "eval_every": 6000, "log_every": 600},
+            "train": {"batch_size": 100, "epochs": 800, "eval_every": 6000, "log_every": 600},
             "data": {"name": "tfds", "dataset": "mnist", "validation": 0.02},
             "model": {"name": "DenseVAE", "widths": (200, 200), "latent": 50, "activation": "tanh"},
             "likelihood": {"name": "bernoulli"},
