@@ -52,7 +52,6 @@ class Judge(NamedTuple):
     # for Experiment.study: the same numbers of real images against real ones, "real_frechet", ...
     study: Callable[[Study], Mapping[str, Mapping[str, float]]]
     notes: Mapping[str, Any]  # for Experiment.notes
-    headline: tuple[str, ...]  # the names of the metrics, for Experiment.headline
     monitor: str  # the one that chooses the best checkpoint, the smaller the better
 
 
@@ -71,7 +70,6 @@ def judge_of(folder: str | None, dataset: Dataset) -> Judge:
       InputError: as `features_of`.
     """
     features = features_of(folder, dataset.image.shape[1:])
-    kinds = jax.eval_shape(features.rows, jax.ShapeDtypeStruct((1, *dataset.image.shape[1:]), jnp.float32))
 
     def statistics(real: Array, generated: Array, mask: Array) -> Metrics:
         return distances.pairs(features.rows(real), features.rows(generated), mask)
@@ -85,7 +83,6 @@ def judge_of(folder: str | None, dataset: Dataset) -> Judge:
         statistics,
         study,
         notes={"features": {**features.notes, "images": counts}},
-        headline=tuple(name for kind in kinds for name in distances.MEASURES[kind]),
         monitor="frechet" if folder else "frechet_pixels",
     )
 

@@ -150,7 +150,7 @@ def build(
         splits=splits,
         monitor=f"validation/{prefix}{judge.monitor}" if features else None,  # no loss says which images are better
         mode="min",
-        headline=(*(f"{prefix}{name}" for name in judge.headline), "d_loss", "g_loss", "d_accuracy"),
+        headline=(f"{prefix}{judge.monitor}", f"real_{judge.monitor}", "d_loss", "g_loss", "d_accuracy"),
         table=table,
         notes={"classes": dataset.classes, "mean": [0.0] * shape[-1], "std": [1.0] * shape[-1], **judge.notes},
         watch=watch,

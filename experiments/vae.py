@@ -156,7 +156,7 @@ def build(
         monitor=f"validation/{prefix}loss",
         mode="min",
         headline=(
-            *("nll", "nll_bits_per_dim", judge.monitor),
+            *("nll", "nll_samples", judge.monitor),
             *(f"{prefix}{name}" for name in ("elbo", "kl", "active_units", "reconstruction")),
         ),
         table=lambda: layer_table(network, images.shown[:1].astype("float32"), dataset.label[:1], call=vae.on),
