@@ -30,7 +30,7 @@ GOOD = {
 # (key, value, what the line must say besides both)
 BAD = [
     ("experiment", "clasify", "Did you mean 'classify'"),
-    ("experiment", None, "allowed is classify"),
+    ("experiment", None, "allowed is autoencode, classify, gan, vae"),
     ("exprmnt", 1, "Did you mean 'experiment'|takes no such key"),
     ("sed", 0, "Did you mean 'seed'"),
     ("seed", -1, "a whole number from 0 to"),

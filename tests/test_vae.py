@@ -130,13 +130,6 @@ def test_the_warning_is_shown_where_the_posterior_collapses(tmp_path):
         assert len(moment.warnings) == warnings
 
 
-def test_the_default_config_goes_through_every_phase(capsys):
-    assert launch.main([CONFIG, "--smoke", "--config.model.widths=(8,)", "--config.nll_samples=3"]) == 0
-    said = capsys.readouterr().out
-    assert "posterior collapse" not in said
-    assert "nll" in said
-
-
 def test_a_conditional_run_with_two_units_leaves_its_pictures(tmp_path, capsys):
     flags = [
         *("model={'name': 'ConvVAE', 'latent': 2, 'widths': (4,), 'hidden': ()}", "likelihood={'name': 'bernoulli'}"),
