@@ -32,8 +32,8 @@ SMALLER = {
 }
 FASTER = {"vae": {"nll_samples": 2}}  # what makes an experiment quick
 SHAPES = {"mnist": (28, 28, 1), "fashion_mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
-# Run by `make test-slow`: full schedules for a GPU, half a minute of compiling each, whose networks are tested elsewhere;
-# what differs from another config in a number; what `test_tasks.py` runs.
+# Run by `make test-slow`: full schedules for a GPU, half a minute of compiling each, whose networks are tested
+# elsewhere; what differs from another config in a number; what `test_tasks.py` runs.
 LONG = (
     *("cifar10_alexnet", "cifar10_cct", "cifar10_dcgan", "cifar10_densenet", "cifar10_fast_gpu", "cifar10_googlenet"),
     *("cifar10_resnet20_paper", "cifar10_sngan", "cifar10_vgg16", "cifar10_vit_lite"),
@@ -59,9 +59,7 @@ def stand_ins(tmp_path_factory) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     "file",
-    [
-        pytest.param(file, marks=pytest.mark.slow if file.stem in LONG else ()) for file in CONFIGS
-    ],
+    [pytest.param(file, marks=pytest.mark.slow if file.stem in LONG else ()) for file in CONFIGS],
     ids=lambda file: file.stem,
 )
 def test_config_runs(file, stand_ins, tmp_path, capsys):
