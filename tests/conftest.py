@@ -2,6 +2,8 @@
 
 import os
 
+# Read when numpy is first imported: several processes, each with threads for all cores, wait for each other.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
 # Both are read when jax is first imported.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
