@@ -2,9 +2,9 @@
 
     python launch.py --config=configs/digits_autoencoder.py
 
-Squared error of a test image 0.692, 44 % of that of PCA-8, 1.581; a linear probe on the codes is right on 93.89 % of
-the test images, on those of PCA-8 on 89.72 % (n = 1, 101,192 parameters). With pictures 10 seconds of processor time,
-on a machine with 2 cores.
+Squared error of a test image 45.3 ± 1.3 % of that of PCA-8, 1.581 (n = 5 seeds, 101,192 parameters); of seed 0, 0.692,
+and a linear probe on its codes is right on 93.89 % of the test images, on those of PCA-8 on 89.72 %. From the command
+to the last picture 11 seconds on a machine with 2 cores, nothing compiled before.
 """
 
 from ml_collections import ConfigDict
