@@ -2,7 +2,7 @@
 
     python launch.py --config=configs/fashion_mnist_cct.py
 
-Not run in full yet (n = 0). Its aim is 93.0 % on the test images; some 25 minutes on 2 cores.
+Not run in full yet (n = 0). Its aim is 93.0 % on the test images; about an hour on 2 cores.
 """
 
 from ml_collections import ConfigDict
