@@ -22,7 +22,7 @@ from jaxrec.models import autoencoders
 from jaxrec.summary import layer_table
 from jaxrec.task import State, from_loss
 from jaxrec.train import Hook, Moment
-from jaxrec.types import Array, Batch, Count, Key, NonNegative, Positive, PyTree, Rate, Seed
+from jaxrec.types import Array, Batch, Count, Key, NonNegative, Positive, Rate, Seed
 
 COLUMNS = 10  # images of a sheet
 SHEETS = 10  # that are drawn over each other during a run
@@ -70,7 +70,7 @@ def build(
         the whole split would take, to see whether a network can learn.
     """
     images = read_images(data, train, seed=seed, overfit=overfit)
-    dataset, channels = images.dataset, images.dataset.image.shape[-1]
+    dataset = images.dataset
     check_unit_range(dataset, "An autoencoder takes")
     changes, corruptions = ([make(augmentations, spec) for spec in specs] for specs in (augment, corrupt))
     if overfit:
@@ -102,7 +102,7 @@ def build(
             *("probe_accuracy", "pca_probe_accuracy", "psnr", "ssim"),
         ),
         table=lambda: layer_table(network, dataset.image[:1].astype("float32")),
-        notes={"classes": dataset.classes, "mean": [0.0] * channels, "std": [1.0] * channels},
+        notes=images.notes,
         watch=lambda workdir: [every(max(1, images.steps // SHEETS), look.watch(workdir))],
         study=look.study,
     )
@@ -156,12 +156,12 @@ class _Look:
         )
         maps = {"code": code[last], "principal components of the pixels": pca_code[last]}
         codes.draw_map(found.workdir / "codes.png", maps, label[last], dataset.classes)
-        filters = self._network.apply(_variables(found.state), method="filters")
+        filters = self._network.apply(averaged(found.state).variables, method="filters")
         filter_grid(found.workdir / "filters.png", jax.device_get(filters))
         return results
 
     def _outputs(self, state: State, image: Array) -> dict[str, Array]:
-        return self._network.apply(_variables(state), image, train=False)
+        return self._network.apply(averaged(state).variables, image, train=False)
 
     def _encoded(self, state: State, batch: Batch, key: Key) -> Metrics:
         """The codes of a batch, and the error of clean images where evaluation is of others."""
@@ -185,9 +185,3 @@ class _Look:
         rows["autoencoder"] = jax.device_get(self._reconstruct(state, image))
         titles = [self._dataset.classes[label] for label in self._dataset.label[batch["id"]]]
         contact_sheet(path, {**rows, **more}, titles)
-
-
-def _variables(state: State) -> dict[str, PyTree]:
-    """What a network is called with: the moving average where there is one."""
-    state = averaged(state)
-    return {"params": state.params, **state.extra}

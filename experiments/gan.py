@@ -152,7 +152,7 @@ def build(
         mode="min",
         headline=(f"{prefix}{judge.monitor}", f"real_{judge.monitor}", "d_loss", "g_loss", "d_accuracy"),
         table=table,
-        notes={"classes": dataset.classes, "mean": [0.0] * shape[-1], "std": [1.0] * shape[-1], **judge.notes},
+        notes={**images.notes, **judge.notes},
         watch=watch,
         study=study,
         generate=generate,

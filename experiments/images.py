@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,12 @@ class Images(NamedTuple):
     def shown(self) -> np.ndarray:
         """The images of the train split, as they are stored."""
         return self.dataset.image[self.dataset.splits["train"]]
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What a run on images left in [0, 1] remembers of them."""
+        channels = self.dataset.image.shape[-1]
+        return {"classes": self.dataset.classes, "mean": [0.0] * channels, "std": [1.0] * channels}
 
 
 def read_images(

@@ -160,11 +160,7 @@ def build(
             *(f"{prefix}{name}" for name in ("elbo", "kl", "active_units", "reconstruction")),
         ),
         table=lambda: layer_table(network, images.shown[:1].astype("float32"), dataset.label[:1], call=vae.on),
-        notes={
-            "classes": dataset.classes,
-            **{name: [value] * dataset.image.shape[-1] for name, value in (("mean", 0.0), ("std", 1.0))},
-            **judge.notes,
-        },
+        notes={**images.notes, **judge.notes},
         watch=watch,
         study=study,
         generate=vae.generate,
@@ -213,10 +209,8 @@ class VAE(NamedTuple):
 
     def decoded(self, state: State, code: Array, label: Array | None) -> Array:
         """The expected images [N, H, W, C] of codes [N, Z], in [0, 1]."""
-        state = averaged(state)
-        outputs = self.network.apply(
-            {"params": state.params, **state.extra}, code[:, None], label, train=False, method="decode"
-        )
+        variables = averaged(state).variables
+        outputs = self.network.apply(variables, code[:, None], label, train=False, method="decode")
         return self.likelihood.mean(outputs["logits"][:, 0])
 
     def draw(self, workdir: pathlib.Path, state: State, batches: Batches) -> None:
@@ -233,9 +227,7 @@ class VAE(NamedTuple):
     def _pictures(self, state: State, batch: Batch) -> dict[str, Array]:
         """Name of a picture, or of a row of reconstructions.png -> its images."""
         image, label = batch["image"], batch["label"]
-        mean, _ = self.network.apply(
-            {"params": state.params, **state.extra}, image, label, train=False, method="encode"
-        )
+        mean, _ = self.network.apply(state.variables, image, label, train=False, method="encode")
         # From each code to the next image's, in a straight line, under the first one's label.
         share = jnp.linspace(0, 1, COLUMNS)[None, :, None]
         walk = (1 - share) * mean[:, None] + share * jnp.roll(mean, -1, axis=0)[:, None]  # [B, COLUMNS, Z]

@@ -29,6 +29,11 @@ class State:
     opt_state: PyTree
     extra: PyTree  # what is collected besides: batch statistics, moving averages, or {}
 
+    @property
+    def variables(self) -> PyTree:
+        """What the one model of a task is applied with: its parameters and its other collections."""
+        return {"params": self.params, **self.extra}
+
 
 class Task(NamedTuple):
     """What the trainer runs. Each function is pure, written for the global batch, and compiled by the trainer."""
@@ -122,9 +127,8 @@ def from_loss(
 
     def eval_step(state: State, batch: Batch, key: Key) -> Metrics:
         del key  # what is drawn in evaluation, an example draws from its own
-        variables = {"params": state.params, **state.extra}
         seen = views(batch["image"]) if views else [batch["image"]]
-        outputs = [model.apply(variables, {**batch, "image": image}, False, method=call) for image in seen]
+        outputs = [model.apply(state.variables, {**batch, "image": image}, False, method=call) for image in seen]
         outputs = jax.tree.map(lambda *each: sum(each) / len(each), *outputs)
         means = metrics.means(loss(outputs, batch), batch["mask"])
         return {**means, **statistics(outputs, batch)} if statistics else means

@@ -166,8 +166,7 @@ def negative_log_likelihood(
 
     def importance_sampling(state: State, batch: Batch, key: Key) -> Metrics:
         del key
-        state = averaged(state)
-        apply = {"variables": {"params": state.params, **state.extra}, "train": False}
+        apply = {"variables": averaged(state).variables, "train": False}
         label = batch["label"] if conditional else None
         mean, log_var = model.apply(**apply, image=batch["image"], label=label, method="encode")
         drawn = keys(batch)
