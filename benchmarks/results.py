@@ -93,20 +93,16 @@ MEASURES = [
 SPLITS = ("test", "validation")
 
 
+def launch(config: str, *overrides: str, workdir: pathlib.Path) -> None:
+    """Carries out a run of a config, with overrides such as "seed=1", as any user would."""
+    flags = [f"--config=configs/{config}.py", *(f"--config.{each}" for each in overrides)]
+    subprocess.run([sys.executable, "launch.py", *flags, f"--workdir={workdir}"], cwd=ROOT, check=True)
+
+
 def run(claim: Claim | Measure, workdir: pathlib.Path) -> None:
     """Carries out the runs of a claim."""
     for seed in range(claim.seeds):
-        subprocess.run(
-            [
-                sys.executable,
-                "launch.py",
-                f"--config=configs/{claim.config}.py",
-                f"--config.seed={seed}",
-                f"--workdir={workdir / claim.config / str(seed)}",
-            ],
-            cwd=ROOT,
-            check=True,
-        )
+        launch(claim.config, f"seed={seed}", workdir=workdir / claim.config / str(seed))
 
 
 def finished(claim: Claim | Measure, workdir: pathlib.Path) -> list[pathlib.Path]:
@@ -165,12 +161,13 @@ def _accuracy(metrics: dict[str, float]) -> float:
 
 def write_table(file: pathlib.Path, name: str, lines: list[str]) -> None:
     """Puts the table between the markers of a document."""
-    table = "\n".join([f"<!-- {name} -->", *lines, f"<!-- end of {name} -->"])
-    text = re.sub(f"<!-- {name} -->.*<!-- end of {name} -->", lambda _: table, file.read_text(), flags=re.S)
+    written = "\n".join([f"<!-- {name} -->", *lines, f"<!-- end of {name} -->"])
+    text = re.sub(f"<!-- {name} -->.*<!-- end of {name} -->", lambda _: written, file.read_text(), flags=re.S)
     file.write_text(text)
 
 
-def _table(head: str) -> list[str]:
+def table(head: str) -> list[str]:
+    """The first lines of a table, whose columns are named between bars."""
     return [f"| {head} |", f"|{'---|' * (head.count('|') + 1)}"]
 
 
@@ -185,9 +182,9 @@ def main() -> None:
     for claim in (*CLAIMS, *MEASURES):
         if not options.tables and (not options.only or claim.config in options.only):
             run(claim, workdir)
-    lines = _table("config | test accuracy, mean ± std | n | validation | training | images/s | bar | | measured on")
+    lines = table("config | test accuracy, mean ± std | n | validation | training | images/s | bar | | measured on")
     lines += [row(claim, workdir) for claim in CLAIMS]
-    others = _table("config | of the test split | mean ± std | n | beside it | bar | | training | measured on")
+    others = table("config | of the test split | mean ± std | n | beside it | bar | | training | measured on")
     others += [measured(measure, workdir) for measure in MEASURES]
     for file in ("docs/results.md", "README.md"):
         write_table(ROOT / file, "results", lines)

@@ -1,0 +1,97 @@
+"""Frechet distances of the adversarial losses beside a variational autoencoder's, and their table in docs/results.md.
+
+    python benchmarks/gans.py [--workdir=runs/gans] [--only=mnist/hinge] [--seeds=2] [--tables]
+
+For each data set a recogniser is trained, whose features judge all that follows, then the autoencoder, then a run for
+each loss and seed. A distance is that of the whole test split, in the state that validation chose; its excess is what
+it has over that of as many real training images. Runs that are finished are not repeated, interrupted ones go on, and
+--tables only writes the table.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+from typing import NamedTuple
+
+from results import ROOT, launch, table, write_table
+
+DATA = ("mnist", "fashion_mnist")
+LIMIT = 1 / 5  # of the autoencoder's excess
+
+
+class Loss(NamedTuple):
+    """A loss that is held to the bar."""
+
+    name: str
+    config: str
+    seeds: int
+    overrides: tuple[str, ...] = ()
+
+
+LOSSES = [
+    Loss("minimax", "mnist_dcgan", 1, ("loss.name=minimax",)),
+    Loss("non_saturating", "mnist_dcgan", 1),
+    Loss("least_squares", "mnist_dcgan", 1, ("loss.name=least_squares",)),
+    Loss("wasserstein", "mnist_wgan_gp", 5),
+    Loss("hinge", "mnist_sngan", 5),
+]
+
+
+def distance(folder: pathlib.Path) -> tuple[float, float] | None:
+    """Frechet distance and floor of a finished run, on the test split."""
+    if not (folder / "result.json").exists():
+        return None
+    test = json.loads((folder / "result.json").read_text())["metrics"]["test"]
+    return test["ema_frechet"], test["real_frechet"]
+
+
+def row(data: str, loss: Loss, workdir: pathlib.Path) -> str:
+    """A line of the table, from the runs that are there."""
+    head = f"| {data} | `{loss.name}`, `configs/{loss.config}.py`"
+    of_autoencoder = distance(workdir / data / "vae")
+    found = [value for seed in range(loss.seeds) if (value := distance(workdir / data / loss.name / str(seed)))]
+    if not found or not of_autoencoder:
+        return f"{head} | not run yet | 0 of {loss.seeds} | | | | |"
+    values, floor = [value for value, _ in found], found[0][1]
+    shares = [(value - floor) / (of_autoencoder[0] - of_autoencoder[1]) for value in values]
+    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    missing = f" of {loss.seeds}" * (len(values) < loss.seeds)
+    return (
+        f"{head} | {statistics.mean(values):.2f}{spread} | {len(values)}{missing} | {floor:.2f} | "
+        f"{of_autoencoder[0]:.1f} | {statistics.mean(shares):.3f}, worst {max(shares):.3f} | "
+        f"{'met' if max(shares) <= LIMIT else 'MISSED'} |"
+    )
+
+
+def main() -> None:
+    """Runs what is missing and writes the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workdir", type=pathlib.Path, default=ROOT / "runs" / "gans")
+    parser.add_argument("--only", action="append", default=[], help="DATA/LOSS, such as mnist/hinge; may be repeated")
+    parser.add_argument("--seeds", type=int, default=5, help="at most so many")
+    parser.add_argument("--tables", action="store_true")
+    options = parser.parse_args()
+    workdir = options.workdir.absolute()
+    for data in () if options.tables else DATA:
+        losses = [loss for loss in LOSSES if not options.only or f"{data}/{loss.name}" in options.only]
+        own, judged = f"data.dataset={data}", f"features={workdir / data / 'recogniser'}"
+        if losses:
+            launch("mnist_lenet5", own, workdir=workdir / data / "recogniser")
+            # No likelihood is asked for here: a hundred images show that it is a sound one.
+            less = ("train.epochs=200", "nll_images=100")
+            launch("mnist_vae", *less, own, judged, workdir=workdir / data / "vae")
+        for loss in losses:
+            for seed in range(min(loss.seeds, options.seeds)):
+                place = workdir / data / loss.name / str(seed)
+                launch(loss.config, *loss.overrides, own, judged, f"seed={seed}", workdir=place)
+    head = (
+        "data | loss, config | Frechet distance, mean ± std | n | real images' | VAE's | excess / the VAE's | bar 1/5"
+    )
+    lines = table(head) + [row(data, loss, workdir) for data in DATA for loss in LOSSES]
+    write_table(ROOT / "docs" / "results.md", "gans", lines)
+    print(*lines, sep="\n")
+
+
+if __name__ == "__main__":
+    main()
