@@ -86,7 +86,7 @@ def main() -> None:
                 place = workdir / data / loss.name / str(seed)
                 launch(loss.config, *loss.overrides, own, judged, f"seed={seed}", workdir=place)
     head = (
-        "data | loss, config | Frechet distance, mean ± std | n | real images' | VAE's | excess / the VAE's | bar 1/5"
+        "data | loss, config | Frechet distance, mean ± std | n | real images' | VAE's | excess / VAE's | bar 1/5"
     )
     lines = table(head) + [row(data, loss, workdir) for data in DATA for loss in LOSSES]
     write_table(ROOT / "docs" / "results.md", "gans", lines)
