@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from jaxrec import metrics, spectral
+from jaxrec import layers, metrics, spectral
 from jaxrec.average import averaged
 from jaxrec.metrics import Mean, Metrics
 from jaxrec.preprocess import NOISE, example_keys
@@ -71,7 +71,8 @@ def hinge() -> AdversarialLoss:
 
 def squared_slope(critic: Callable[[Array], Array], image: Array) -> Array:
     """The squared norm of each logit's gradient along its own image: [B], of `critic` [B, H, W, C] -> [B]."""
-    slope = jax.grad(lambda image: jnp.sum(critic(image)))(image)
+    with layers.second_order():
+        slope = jax.grad(lambda image: jnp.sum(critic(image)))(image)
     return jnp.sum(jnp.square(slope), axis=(1, 2, 3))
 
 

@@ -8,8 +8,18 @@ not; `jaxrec/layers/platform.py` is where that is decided, and `plain()` switche
 from jaxrec.layers.blocks import depth_to_space, space_to_depth
 from jaxrec.layers.convolution import Conv
 from jaxrec.layers.normalization import BatchNorm
-from jaxrec.layers.platform import plain
+from jaxrec.layers.platform import plain, second_order
 from jaxrec.layers.pooling import avg_pool, max_pool
 from jaxrec.layers.transposed import ConvTranspose
 
-__all__ = ["BatchNorm", "Conv", "ConvTranspose", "avg_pool", "depth_to_space", "max_pool", "plain", "space_to_depth"]
+__all__ = [
+    "BatchNorm",
+    "Conv",
+    "ConvTranspose",
+    "avg_pool",
+    "depth_to_space",
+    "max_pool",
+    "plain",
+    "second_order",
+    "space_to_depth",
+]

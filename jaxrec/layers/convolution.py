@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen.linear import canonicalize_padding
 
-from jaxrec.layers.platform import on_cpu
+from jaxrec.layers.platform import in_second_order, on_cpu
 from jaxrec.types import Array
 
 Pads = tuple[tuple[int, int], tuple[int, int]]  # zeros added: ((top, bottom), (left, right)); below 0 crops
@@ -90,7 +90,7 @@ def convolve(
     # gathering costs more time, or memory, than it gains. The bounds lie between sizes measured with JAX 0.10 and 0.12.
     kh, kw, c, _ = kernel.shape
     few = (c <= 4 and kh * kw * c <= 64) or math.prod(sizes) <= 16 or kh * kw == 1
-    if few and spread == (1, 1):
+    if (few or in_second_order()) and spread == (1, 1):
         return on_cpu(lambda x, kernel: _product(x, kernel, strides, pads, precision), own, x, kernel)
     return on_cpu(lambda x, kernel: _canonical(x, kernel, strides, pads, precision, spread), own, x, kernel)
 

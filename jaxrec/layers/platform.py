@@ -9,6 +9,7 @@ from jaxrec.types import Array
 
 # Part of the key of jit's cache: a function compiled under one setting is not reused under the other.
 _plain = jax.make_user_context(default_value=False)
+_second_order = jax.make_user_context(default_value=False)
 
 
 def plain() -> AbstractContextManager[None]:
@@ -20,6 +21,20 @@ def plain() -> AbstractContextManager[None]:
           logits = model.apply(variables, image, train=False)
     """
     return _plain(True)
+
+
+def second_order() -> AbstractContextManager[None]:
+    """Returns a context for what is differentiated twice, such as a gradient penalty.
+
+    The fast forms are chosen by their first derivatives. Those of a convolution's gradient XLA compiles badly on a CPU,
+    whatever form that has; here convolutions are matrix products, of which all derivatives are products as well.
+    """
+    return _second_order(True)
+
+
+def in_second_order() -> bool:
+    """Whether `second_order` is around what is being traced."""
+    return _second_order.value
 
 
 def on_cpu(fast: Callable[..., Array], own: Callable[..., Array], *operands: Array) -> Array:
