@@ -16,12 +16,15 @@ def get_config() -> ConfigDict:
         {
             "experiment": "gan",
             "seed": 0,
-            "train": {"batch_size": 64, "epochs": 10},
+            "train": {"batch_size": 64, "epochs": 5},
             "data": {"name": "tfds", "dataset": "fashion_mnist", "validation": 0.1},
             "generator": {"name": "ConvDecoder", "widths": (64, 32), "norm": "batch"},
-            "discriminator": {"name": "ConvCritic", "widths": (32, 64), "norm": "batch"},
+            "discriminator": {"name": "ConvCritic", "widths": (32, 64)},
             "loss": {"name": "non_saturating"},
-            "optimizer": {"name": "adam", "learning_rate": 5e-4, "b1": 0.5},
+            "r1": 0.1,
+            "optimizer": {"name": "adam", "learning_rate": 2e-3, "b1": 0.5, "b2": 0.99},
+            "discriminator_optimizer": {"name": "adam", "learning_rate": 2e-3, "b1": 0.5, "b2": 0.99},
+            "conditional": True,
             "latent": 64,
             "ema": 0.999,
         }

@@ -17,14 +17,16 @@ def get_config() -> ConfigDict:
         {
             "experiment": "gan",
             "seed": 0,
-            "train": {"batch_size": 192, "epochs": 15},
+            "train": {"batch_size": 192, "epochs": 5},
             "data": {"name": "tfds", "dataset": "mnist", "validation": 0.1},
             "generator": {"name": "ConvDecoder", "widths": (64, 32), "norm": "batch"},
             "discriminator": {"name": "ConvCritic", "widths": (32, 64)},
             "loss": {"name": "wasserstein"},
             "gradient_penalty": 10.0,
             "critic_steps": 3,
-            "optimizer": {"name": "adam", "learning_rate": 5e-4, "b1": 0.5, "b2": 0.9},
+            "optimizer": {"name": "adam", "learning_rate": 2e-3, "b1": 0.5, "b2": 0.9},
+            "discriminator_optimizer": {"name": "adam", "learning_rate": 1e-3, "b1": 0.5, "b2": 0.9},
+            "conditional": True,
             "latent": 64,
             "ema": 0.999,
         }

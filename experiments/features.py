@@ -88,14 +88,26 @@ def judge_of(folder: str | None, dataset: Dataset) -> Judge:
 
 
 def floor(features: Features, dataset: Dataset, split: str) -> dict[str, float]:
-    """The real-against-real numbers of a split: with as many images of train in the generated ones' place.
+    """The real-against-real numbers of a split: with images of train in the generated ones' place.
 
-    They are drawn once, without replacement while train has enough. So a generator would be judged that draws from the
-    very distribution it learns: its distance is not 0, because the images are finitely many and others.
+    So a generator would be judged that draws from the very distribution it learns, of each class: its distance is not
+    0, because the images are finitely many and others.
     """
-    ids, train = dataset.splits[split], dataset.splits["train"]
-    others = np.random.default_rng(0).choice(train, len(ids), replace=len(ids) > len(train))
-    return distances.compare(features.of(dataset.image[ids]), features.of(dataset.image[np.sort(others)]))
+    sides = dataset.splits[split], train_images_like(dataset, split)
+    return distances.compare(*(features.of(dataset.image[ids]) for ids in sides))
+
+
+def train_images_like(dataset: Dataset, split: str) -> np.ndarray:
+    """Ids of as many train images as a split has, of each class as many: a generator that is told the class matches it.
+
+    They are drawn once, without replacement while train has enough of the class.
+    """
+    train, draw, found = dataset.splits["train"], np.random.default_rng(0), []
+    for label, count in zip(*np.unique(dataset.label[dataset.splits[split]], return_counts=True), strict=True):
+        same = train[dataset.label[train] == label]
+        same = same if len(same) else train  # none to be had
+        found.append(draw.choice(same, count, replace=count > len(same)))
+    return np.sort(np.concatenate(found))
 
 
 def features_of(folder: str | None, shape: tuple[int, ...]) -> Features:
