@@ -71,7 +71,7 @@ def _own_images(source: Features, split: str) -> tuple[dict[str, np.ndarray], di
     dataset = make(sources, source.notes["data"])()
     if split not in dataset.splits:
         raise InputError(f"--split={split}: the data of {source.notes['run']} have {', '.join(dataset.splits)}.")
-    return {"image": dataset.image[dataset.splits[split]]}, floor(source, dataset, split)
+    return {"image": dataset.image[dataset.splits[split]]}, floor(source, dataset, split, by_class=False)
 
 
 def _load(flag: str, path: str) -> dict[str, np.ndarray]:

@@ -55,7 +55,7 @@ class Judge(NamedTuple):
     monitor: str  # the one that chooses the best checkpoint, the smaller the better
 
 
-def judge_of(folder: str | None, dataset: Dataset) -> Judge:
+def judge_of(folder: str | None, dataset: Dataset, *, by_class: bool = False) -> Judge:
     """How generated images are compared with those of a data set.
 
     Each split is compared with as many generated images, by `jaxrec.distances.compare`. `study` gives the `floor` of
@@ -65,6 +65,7 @@ def judge_of(folder: str | None, dataset: Dataset) -> Judge:
       folder: of a finished run of `experiment = "classify"` on images of the same shape; without one, the images'
         pixels are their features, and the metrics are named so.
       dataset: the images.
+      by_class: whether the generator is told the classes of the split, which the floor's images then have as well.
 
     Raises:
       InputError: as `features_of`.
@@ -75,7 +76,8 @@ def judge_of(folder: str | None, dataset: Dataset) -> Judge:
         return distances.pairs(features.rows(real), features.rows(generated), mask)
 
     def study(study: Study) -> dict[str, dict[str, float]]:
-        floors = {split: floor(features, dataset, split) for split in study.splits if split != "train"}
+        held_out = [split for split in study.splits if split != "train"]
+        floors = {split: floor(features, dataset, split, by_class=by_class) for split in held_out}
         return {split: {f"real_{name}": value for name, value in found.items()} for split, found in floors.items()}
 
     counts = {split: len(ids) for split, ids in dataset.splits.items()}
@@ -87,25 +89,30 @@ def judge_of(folder: str | None, dataset: Dataset) -> Judge:
     )
 
 
-def floor(features: Features, dataset: Dataset, split: str) -> dict[str, float]:
+def floor(features: Features, dataset: Dataset, split: str, *, by_class: bool) -> dict[str, float]:
     """The real-against-real numbers of a split: with images of train in the generated ones' place.
 
-    So a generator would be judged that draws from the very distribution it learns, of each class: its distance is not
-    0, because the images are finitely many and others.
+    So a generator would be judged that draws from the very distribution it learns: its distance is not 0, because the
+    images are finitely many and others.
     """
-    sides = dataset.splits[split], train_images_like(dataset, split)
+    sides = dataset.splits[split], train_images_like(dataset, split, by_class=by_class)
     return distances.compare(*(features.of(dataset.image[ids]) for ids in sides))
 
 
-def train_images_like(dataset: Dataset, split: str) -> np.ndarray:
-    """Ids of as many train images as a split has, of each class as many: a generator that is told the class matches it.
+def train_images_like(dataset: Dataset, split: str, *, by_class: bool) -> np.ndarray:
+    """Ids of as many train images as a split has, drawn once, without replacement while train has enough.
 
-    They are drawn once, without replacement while train has enough of the class.
+    Args:
+      dataset: the images.
+      split: the name of the split.
+      by_class: of each class as many, as a generator makes them that is told the split's classes; else as they come.
     """
-    train, draw, found = dataset.splits["train"], np.random.default_rng(0), []
-    for label, count in zip(*np.unique(dataset.label[dataset.splits[split]], return_counts=True), strict=True):
-        same = train[dataset.label[train] == label]
-        same = same if len(same) else train  # none to be had
+    train, draw = dataset.splits["train"], np.random.default_rng(0)
+    label = dataset.label if by_class else np.zeros_like(dataset.label)
+    found = []
+    for value, count in zip(*np.unique(label[dataset.splits[split]], return_counts=True), strict=True):
+        same = train[label[train] == value]
+        same = same if len(same) else train  # none of that class to be had
         found.append(draw.choice(same, count, replace=count > len(same)))
     return np.sort(np.concatenate(found))
 

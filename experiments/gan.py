@@ -82,7 +82,7 @@ def build(
             "config.gradient_penalty and discriminator.norm = 'batch': the penalty is on each image by itself, which a "
             "batch norm ties to the others. Use discriminator.norm = 'layer' or 'none'."
         )
-    judge = judge_of(features, dataset)
+    judge = judge_of(features, dataset, by_class=conditional)
     classes = len(dataset.classes) if conditional else None
     maker = Generator(make((decoders, resnet_decoder), generator)(shape=shape), classes)
     critic = make(critics, discriminator)(classes=classes)

@@ -97,7 +97,7 @@ def build(
         classes=len(dataset.classes) if conditional else None,
         scaled=of_pixels.scaled,
     )
-    judge = judge_of(features, dataset)
+    judge = judge_of(features, dataset, by_class=conditional)
     vae = VAE(network, of_pixels, seed, samples)
     evidence = variational.elbo(of_pixels, beta=beta, warmup=warmup)
     task = from_loss(

@@ -252,14 +252,16 @@ def numbers_in(text: str) -> dict[str, list[float]]:
     return {name: [float(value) for value in values] for name, *values in rows}
 
 
-def test_the_floors_images_are_of_train_and_of_the_splits_classes(digits):
-    found = features.train_images_like(digits, "test")
+@pytest.mark.parametrize("by_class", [True, False])
+def test_the_floors_images_are_of_train_and_if_asked_of_the_splits_classes(digits, by_class):
+    found = features.train_images_like(digits, "test", by_class=by_class)
     counts = [np.bincount(digits.label[ids], minlength=10) for ids in (found, digits.splits["test"])]
-    np.testing.assert_array_equal(*counts)
+    assert len(found) == len(digits.splits["test"])
+    assert np.array_equal(*counts) == by_class
     assert set(found) <= set(digits.splits["train"])
     assert len(set(found)) == len(found)  # none twice: train has enough
     few = digits._replace(splits={**digits.splits, "train": digits.splits["train"][:40]})
-    np.testing.assert_array_equal(np.bincount(digits.label[features.train_images_like(few, "test")]), counts[1])
+    assert len(features.train_images_like(few, "test", by_class=by_class)) == len(found)
 
 
 def test_distances_of_files(recogniser, digits, tmp_path, capsys):
@@ -277,7 +279,7 @@ def test_distances_of_files(recogniser, digits, tmp_path, capsys):
     assert found.keys() == wanted.keys()
     for name in ("frechet", "frechet_logits", "classifier_score"):
         assert found[name][0] == pytest.approx(wanted[name], rel=1e-3, abs=1e-4)
-    others = features.train_images_like(digits, "test")
+    others = np.random.default_rng(0).choice(digits.splits["train"], 360, replace=False)
     floor = distances.compare(real, forward(recogniser, digits.image[others]))
     assert found["frechet"][1] == pytest.approx(floor["frechet"], rel=1e-3, abs=1e-4)
 
