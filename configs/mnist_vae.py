@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
             "ema": 0.9995,
             "optimizer": {
                 "name": "adam",
-                "learning_rate": {"name": "warmup_cosine", "peak": 2.5e-3, "warmup": 0.01},
+                "learning_rate": {"name": "warmup_cosine", "peak": 1.5e-3, "warmup": 0.01},
                 "eps": 1e-4,
             },
         }
