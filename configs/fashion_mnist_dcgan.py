@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
         {
             "experiment": "gan",
             "seed": 0,
-            "train": {"batch_size": 64, "epochs": 5},
+            "train": {"batch_size": 64, "epochs": 8},
             "data": {"name": "tfds", "dataset": "fashion_mnist", "validation": 0.1},
             "generator": {"name": "ConvDecoder", "widths": (64, 32), "norm": "batch"},
             "discriminator": {"name": "ConvCritic", "widths": (32, 64)},
