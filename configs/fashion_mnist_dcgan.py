@@ -1,4 +1,4 @@
-"""DCGAN (Radford et al., 2016) with few channels on Fashion-MNIST, told the class, with an R1 penalty in place of batch norm.
+"""A small DCGAN (Radford et al., 2016) on Fashion-MNIST, told the class, with an R1 penalty in place of batch norm.
 
     python launch.py --config=configs/fashion_mnist_dcgan.py
 
