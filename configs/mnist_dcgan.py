@@ -5,7 +5,7 @@
 The other losses of two networks that need no penalty: --config.loss.name=minimax, least_squares or hinge.
 
 Frechet distance by the features of mnist_lenet5 on the whole test split (real images': 0.086), n = 1 seed each: minimax
-0.151, least squares 0.229; six to seven minutes of training on one core. The default loss was run on Fashion-MNIST alone:
+0.151, least squares 0.229; seven minutes of training on one core. The default loss was run on Fashion-MNIST alone: see
 docs/results.md.
 """
 
