@@ -60,7 +60,7 @@ def row(data: str, loss: Loss, workdir: pathlib.Path) -> str:
     missing = f" of {loss.seeds}" * (len(values) < loss.seeds)
     return (
         f"{head} | {statistics.mean(values):.3f}{spread} | {len(values)}{missing} | {floor:.3f} | "
-        f"{told[0]:.3f}: {statistics.mean(shares):.2f}, worst {max(shares):.2f} | "
+        f"{told[0]:.3f}: {statistics.mean(shares):.2f}{f', worst {max(shares):.2f}' * (len(shares) > 1)} | "
         f"{untold[0]:.3f}: {(statistics.mean(values) - floor) / (untold[0] - untold[1]):.2f} | "
         f"{'met' if max(shares) <= LIMIT else 'MISSED'} |"
     )
