@@ -7,7 +7,7 @@ The critic takes one step for one of the generator, three times as large, where 
 Fashion-MNIST.
 
 Frechet distance 0.241 (real images': 0.086) by the features of mnist_lenet5 on the whole test split (n = 1 seed), six
-minutes of training on one core: docs/results.md has Fashion-MNIST and the other losses.
+minutes of training on one of 2 cores: docs/results.md has Fashion-MNIST and the other losses.
 """
 
 from ml_collections import ConfigDict

@@ -90,6 +90,7 @@ ARROWS = {
     "jaxrec.spectral": set(),
     "jaxrec.adversarial": {
         "jaxrec.average",
+        "jaxrec.layers",
         "jaxrec.metrics",
         "jaxrec.preprocess",
         "jaxrec.sharding",
