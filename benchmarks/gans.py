@@ -14,7 +14,7 @@ import pathlib
 import statistics
 from typing import NamedTuple
 
-from results import ROOT, launch, table, write_table
+from results import ROOT, launch, summary, table, write_table
 
 DATA = ("mnist", "fashion_mnist")
 AUTOENCODERS = {"vae": ("conditional=True",), "vae_untold": ()}  # told the class, as the others are, and told nothing
@@ -56,10 +56,9 @@ def row(data: str, loss: Loss, workdir: pathlib.Path) -> str:
         return f"{head} | not run yet | 0 of {loss.seeds} | | | | |"
     values, floor = [value for value, _ in found], found[0][1]
     shares = [(value - floor) / (told[0] - told[1]) for value in values]
-    spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
     missing = f" of {loss.seeds}" * (len(values) < loss.seeds)
     return (
-        f"{head} | {statistics.mean(values):.3f}{spread} | {len(values)}{missing} | {floor:.3f} | "
+        f"{head} | {summary(values, digits=3)} | {len(values)}{missing} | {floor:.3f} | "
         f"{told[0]:.3f}: {statistics.mean(shares):.2f}{f', worst {max(shares):.2f}' * (len(shares) > 1)} | "
         f"{untold[0]:.3f}: {(statistics.mean(values) - floor) / (untold[0] - untold[1]):.2f} | "
         f"{'met' if max(shares) <= LIMIT else 'MISSED'} |"
@@ -75,12 +74,13 @@ def main() -> None:
     parser.add_argument("--tables", action="store_true")
     options = parser.parse_args()
     workdir = options.workdir.absolute()
-    for data in () if options.tables else DATA:
+    for data in DATA:
         losses = [loss for loss in LOSSES if not options.only or f"{data}/{loss.name}" in options.only]
+        if options.tables or not losses:
+            continue
         own, judged = f"data.dataset={data}", f"features={workdir / data / 'recogniser'}"
-        if losses:
-            launch("mnist_lenet5", own, workdir=workdir / data / "recogniser")
-        for name, told in AUTOENCODERS.items() if losses else ():
+        launch("mnist_lenet5", own, workdir=workdir / data / "recogniser")
+        for name, told in AUTOENCODERS.items():
             # Of its likelihood a hundred images are enough here.
             less = ("train.epochs=100", "warmup=10.0", "nll_images=100")
             launch("mnist_vae", *told, *less, own, judged, workdir=workdir / data / name)

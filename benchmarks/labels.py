@@ -10,9 +10,8 @@ interrupted ones go on.
 import argparse
 import json
 import pathlib
-import statistics
 
-from results import ROOT, launch, table, write_table
+from results import ROOT, launch, summary, table, write_table
 
 SEEDS = 3
 NETWORK = ("model.widths=(1000, 500, 250)", "model.activation=gelu", "standardise=False")
@@ -24,9 +23,17 @@ def accuracy(folder: pathlib.Path) -> str:
     """Mean and deviation on the test split, in percent, of the runs that are finished below a folder."""
     results = [json.loads(file.read_text()) for file in sorted(folder.glob("*/result.json"))]
     found = [100 * result["metrics"]["test"]["accuracy"] for result in results]
-    if len(found) < 2:
-        return "not run yet"
-    return f"{statistics.mean(found):.2f} ± {statistics.stdev(found):.2f} % (n = {len(found)})"
+    return f"{summary(found, digits=2)} % (n = {len(found)})" if found else "not run yet"
+
+
+def run(bodies: dict[str, tuple[str, ...]], encoder: pathlib.Path, workdir: pathlib.Path) -> None:
+    """Carries out all runs, the encoder's first."""
+    launch("mnist_autoencoder", "seed=0", workdir=encoder)
+    for labels, fewer in LABELS.items():
+        for name, body in bodies.items():
+            for seed in range(SEEDS):
+                place = workdir / labels / name / str(seed)
+                launch("mnist_mlp", *NETWORK, *fewer, *body, f"seed={seed}", workdir=place)
 
 
 def main() -> None:
@@ -42,13 +49,7 @@ def main() -> None:
         "scratch": (),
     }
     if not options.tables:
-        launch("mnist_autoencoder", "seed=0", workdir=encoder)
-    for labels, fewer in {} if options.tables else LABELS.items():
-        for name, body in bodies.items():
-            for seed in range(SEEDS):
-                launch(
-                    "mnist_mlp", *NETWORK, *fewer, *body, f"seed={seed}", workdir=workdir / labels / name / str(seed)
-                )
+        run(bodies, encoder, workdir)
     lines = table("labels | from the encoder | from scratch")
     lines += [f"| {labels} | {' | '.join(accuracy(workdir / labels / name) for name in bodies)} |" for labels in LABELS]
     write_table(ROOT / "docs" / "results.md", "labels", lines)

@@ -14,7 +14,7 @@ import re
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -122,11 +122,10 @@ def row(claim: Claim, workdir: pathlib.Path) -> str:
     accuracy, validation = ([_accuracy(result["metrics"][split]) for result in results] for split in SPLITS)
     seconds = statistics.mean(result["training_seconds"] for result in results)
     speed = statistics.mean(result["images_per_second"] for result in results)
-    mean, missing = statistics.mean(accuracy), f" of {claim.seeds}" * (len(folders) < claim.seeds)
-    spread = f" ± {statistics.stdev(accuracy):.2f}" if len(accuracy) > 1 else ""
-    met = mean >= 100 * claim.accuracy and (claim.seconds is None or seconds < claim.seconds)
+    missing = f" of {claim.seeds}" * (len(folders) < claim.seeds)
+    met = statistics.mean(accuracy) >= 100 * claim.accuracy and (claim.seconds is None or seconds < claim.seconds)
     return (
-        f"| `configs/{claim.config}.py` | {mean:.2f}{spread} % | {len(folders)}{missing} | "
+        f"| `configs/{claim.config}.py` | {summary(accuracy, digits=2)} % | {len(folders)}{missing} | "
         f"{statistics.mean(validation):.2f} % | {seconds:,.0f} s | {speed:,.0f} | {bars} | "
         f"{'met' if met else 'MISSED'} | "
         f"{versions['devices']}, jax {versions['versions']['jax']}, Python {versions['python']} |"
@@ -144,14 +143,19 @@ def measured(measure: Measure, workdir: pathlib.Path) -> str:
     values = [measure.of(result["metrics"]["test"]) for result in results]
     versions = json.loads((folders[0] / "environment.json").read_text())[-1]
     mean, missing = statistics.mean(values), f" of {measure.seeds}" * (len(folders) < measure.seeds)
-    spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
     met = mean <= measure.limit if measure.at_most else mean >= measure.limit
     return (
-        f"{config} | {mean:.3f}{spread} | {len(folders)}{missing} | {measure.beside(results[0]['metrics']['test'])} | "
-        f"{bar} | {'met' if met else 'MISSED'} | "
+        f"{config} | {summary(values, digits=3)} | {len(folders)}{missing} | "
+        f"{measure.beside(results[0]['metrics']['test'])} | {bar} | {'met' if met else 'MISSED'} | "
         f"{statistics.mean(result['training_seconds'] for result in results):,.0f} s | "
         f"{versions['devices']}, jax {versions['versions']['jax']}, Python {versions['python']} |"
     )
+
+
+def summary(values: Sequence[float], *, digits: int) -> str:
+    """The mean, and the sample standard deviation where there are several."""
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{spread}"
 
 
 def _accuracy(metrics: dict[str, float]) -> float:
