@@ -33,13 +33,13 @@ def power_iteration(params: PyTree, vectors: PyTree) -> PyTree:
 
 
 def normalise(params: PyTree, vectors: PyTree) -> PyTree:
-    """Divides each matrix W by |W u|, which is its largest singular value once u has arrived.
+    """Divides each matrix W by |W u| / |u|, which is its largest singular value once u has arrived.
 
     The gradient goes through this quotient with u as a constant (Miyato et al., 2018, section 2.1).
     """
     leaves = flatten_dict(params)
-    for path, vector in flatten_dict(vectors).items():
-        leaves[path] = leaves[path] / jnp.linalg.norm(_matrix(leaves[path]) @ vector)
+    for path, vector in flatten_dict(vectors).items():  # of any length: moving averages of them are shorter than 1
+        leaves[path] = leaves[path] / jnp.linalg.norm(_matrix(leaves[path]) @ _unit(vector))
     return unflatten_dict(leaves)
 
 

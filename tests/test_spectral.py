@@ -1,5 +1,7 @@
 """Spectral normalisation against numpy's singular values."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,6 +41,13 @@ def test_the_largest_singular_value_becomes_one(params):
         np.testing.assert_allclose(largest(after), 1, rtol=1e-3)
         np.testing.assert_allclose(after, before / largest(before), rtol=1e-3, atol=1e-6)
     assert matrices == 4  # two convolutions, the classes' vectors, the last layer
+
+
+def test_the_length_of_a_vector_means_nothing(params):
+    """A moving average of vectors of length 1 is shorter."""
+    vectors = arrived(params)
+    found = spectral.normalise(params, jax.tree.map(lambda vector: 0.2 * vector, vectors))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), found, spectral.normalise(params, vectors))
 
 
 def test_one_step_is_the_power_iteration():
