@@ -14,7 +14,7 @@ import pathlib
 import statistics
 from typing import NamedTuple
 
-from results import ROOT, launch, summary, table, write_table
+from results import ROOT, launch, summary, table, verdict, write_table
 
 DATA = ("mnist", "fashion_mnist")
 AUTOENCODERS = {"vae": ("conditional=True",), "vae_untold": ()}  # told the class, as the others are, and told nothing
@@ -61,7 +61,7 @@ def row(data: str, loss: Loss, workdir: pathlib.Path) -> str:
         f"{head} | {summary(values, digits=3)} | {len(values)}{missing} | {floor:.3f} | "
         f"{told[0]:.3f}: {statistics.mean(shares):.2f}{f', worst {max(shares):.2f}' * (len(shares) > 1)} | "
         f"{untold[0]:.3f}: {(statistics.mean(values) - floor) / (untold[0] - untold[1]):.2f} | "
-        f"{'met' if max(shares) <= LIMIT else 'MISSED'} |"
+        f"{verdict(max(shares) <= LIMIT, missing)} |"
     )
 
 

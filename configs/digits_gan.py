@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
         {
             "experiment": "gan",
             "seed": 0,
-            "train": {"batch_size": 64, "steps": 3000, "log_every": 100, "eval_every": 1000},
+            "train": {"batch_size": 64, "steps": 3000, "log_every": 100, "eval_every": 300},
             "data": {"name": "digits", "validation": 0.1},
             "generator": {"name": "DenseDecoder", "widths": (256, 256), "activation": "leaky_relu"},
             "discriminator": {"name": "DenseCritic", "widths": (256, 256)},

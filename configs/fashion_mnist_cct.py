@@ -14,7 +14,7 @@ def get_config() -> ConfigDict:
         {
             "experiment": "classify",
             "seed": 0,
-            "train": {"batch_size": 128, "epochs": 30},
+            "train": {"batch_size": 128, "epochs": 20},
             "data": {"name": "tfds", "dataset": "fashion_mnist", "validation": 0.05},
             "augment": ({"name": "random_crop", "padding": 2}, {"name": "random_flip"}),
             "model": {
@@ -24,13 +24,16 @@ def get_config() -> ConfigDict:
                 "depth": 2,
                 "heads": 2,
                 "mlp": 128,
+                "attention_dropout": 0.0,
                 "stochastic_depth": 0.0,
             },
             "loss": {"name": "softmax_cross_entropy", "label_smoothing": 0.1},
             "optimizer": {
-                "name": "adamw",
-                "learning_rate": {"name": "warmup_cosine", "peak": 2e-3, "warmup": 0.1},
-                "weight_decay": 0.06,
+                "name": "muon",
+                "learning_rate": {"name": "warmup_cosine", "peak": 4e-3, "warmup": 0.1},
+                "beta": 0.95,
+                "consistent_rms": 0.2,
+                "weight_decay": 0.03,
             },
             "ema": 0.999,
         }

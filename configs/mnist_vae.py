@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
         {
             "experiment": "vae",
             "seed": 0,
-            "train": {"batch_size": 100, "epochs": 850, "eval_every": 6000, "log_every": 600},
+            "train": {"batch_size": 100, "epochs": 1000, "eval_every": 6000, "log_every": 600},
             "data": {"name": "tfds", "dataset": "mnist", "validation": 0.02},
             "model": {"name": "DenseVAE", "widths": (200, 200), "latent": 50, "activation": "tanh"},
             "likelihood": {"name": "bernoulli"},
@@ -25,7 +25,7 @@ def get_config() -> ConfigDict:
             "ema": 0.9995,
             "optimizer": {
                 "name": "adam",
-                "learning_rate": {"name": "warmup_cosine", "peak": 1.5e-3, "warmup": 0.01},
+                "learning_rate": {"name": "warmup_cosine", "peak": 1e-3, "warmup": 0.01},
                 "eps": 1e-4,
             },
         }

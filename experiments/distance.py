@@ -12,6 +12,7 @@ from rich.table import Table
 from experiments.features import Features, features_of, floor
 from experiments.make import make
 from jaxrec.data import sources
+from jaxrec.data.pipeline import Dataset
 from jaxrec.distances import compare
 from jaxrec.errors import InputError
 
@@ -30,7 +31,8 @@ def distance(
         where there are any, "logits" [N, K], of Inception for example.
       real: likewise. Where `features` names a run it may be left out: the images are those of the run's own data.
       features: the folder of a finished recogniser, by whose features images are compared; by their pixels without one.
-      split: of that run's data, where `real` is left out. The floor is printed as well then.
+      split: of that run's data, where `real` is left out. The floor is printed as well then, of as many train images,
+        and of the same classes where the file has a "label" for each image.
 
     Returns:
       The exit code.
@@ -48,7 +50,9 @@ def distance(
         shape = made["image"].shape[1:]
         source = features_of(features, shape)
         if not real:
-            theirs, floors = _own_images(source, split)
+            dataset, ids = _own_images(source, split)
+            theirs = {"image": dataset.image[ids]}
+            floors = floor(source, dataset, split, made.get("label", len(made["image"])))
         if "image" not in theirs or theirs["image"].shape[1:] != shape:
             raise InputError(f"--real={real}: holds no images of the shape of those of {generated}, {shape}.")
         made, theirs = source.of(made["image"]), source.of(theirs["image"])
@@ -66,25 +70,29 @@ def distance(
     return 0
 
 
-def _own_images(source: Features, split: str) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """The images of a split that a recogniser was trained or measured on, and their floor."""
+def _own_images(source: Features, split: str) -> tuple[Dataset, np.ndarray]:
+    """The data that a recogniser was trained and measured on, and the ids of a split of them."""
     dataset = make(sources, source.notes["data"])()
     if split not in dataset.splits:
         raise InputError(f"--split={split}: the data of {source.notes['run']} have {', '.join(dataset.splits)}.")
-    return {"image": dataset.image[dataset.splits[split]]}, floor(source, dataset, split, by_class=False)
+    return dataset, dataset.splits[split]
 
 
 def _load(flag: str, path: str) -> dict[str, np.ndarray]:
-    """The features of a file, and logits where it has them; or else its images."""
+    """The features of a file, and logits where it has them; or else its images, and labels where it has them."""
     try:
         with pathlib.Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            names = ("features", "logits") if "features" in file.files else ("image",)
+            names = ("features", "logits") if "features" in file.files else ("image", "label")
             arrays = {name: file[name] for name in names if name in file.files}
     except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"--{flag}={path}: not an .npz file of plain arrays ({error}).") from None
     image = arrays.get("image")
-    if not arrays or (image is not None and (image.ndim != 4 or image.dtype != np.uint8)):
+    if not {"features", "image"} & set(arrays) or (image is not None and (image.ndim != 4 or image.dtype != np.uint8)):
         raise InputError(
             f"--{flag}={path}: needs an array 'image', uint8 [N, H, W, C], or 'features' [N, D], and may have 'logits'."
+        )
+    if "label" in arrays and arrays["label"].shape != (len(image),):
+        raise InputError(
+            f"--{flag}={path}: 'label' has the shape {arrays['label'].shape}, not a number for each image."
         )
     return arrays

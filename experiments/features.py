@@ -68,17 +68,27 @@ def judge_of(folder: str | None, dataset: Dataset, *, by_class: bool = False) ->
       by_class: whether the generator is told the classes of the split, which the floor's images then have as well.
 
     Raises:
-      InputError: as `features_of`.
+      InputError: as `features_of`, or the recogniser tells other classes apart.
     """
     features = features_of(folder, dataset.image.shape[1:])
+    theirs = features.notes.get("classes", dataset.classes)
+    if list(theirs) != list(dataset.classes):
+        raise InputError(
+            f"features = '{folder}': a recogniser of {', '.join(theirs)}; these images are of "
+            f"{', '.join(dataset.classes)}. Name one that was trained on the same data."
+        )
 
     def statistics(real: Array, generated: Array, mask: Array) -> Metrics:
         return distances.pairs(features.rows(real), features.rows(generated), mask)
 
     def study(study: Study) -> dict[str, dict[str, float]]:
-        held_out = [split for split in study.splits if split != "train"]
-        floors = {split: floor(features, dataset, split, by_class=by_class) for split in held_out}
-        return {split: {f"real_{name}": value for name, value in found.items()} for split, found in floors.items()}
+        results = {}
+        for split in study.splits:
+            ids = dataset.splits[split]
+            if split != "train":
+                floors = floor(features, dataset, split, dataset.label[ids] if by_class else len(ids))
+                results[split] = {f"real_{name}": value for name, value in floors.items()}
+        return results
 
     counts = {split: len(ids) for split, ids in dataset.splits.items()}
     return Judge(
@@ -89,28 +99,35 @@ def judge_of(folder: str | None, dataset: Dataset, *, by_class: bool = False) ->
     )
 
 
-def floor(features: Features, dataset: Dataset, split: str, *, by_class: bool) -> dict[str, float]:
+def floor(features: Features, dataset: Dataset, split: str, like: np.ndarray | int) -> dict[str, float]:
     """The real-against-real numbers of a split: with images of train in the generated ones' place.
 
     So a generator would be judged that draws from the very distribution it learns: its distance is not 0, because the
     images are finitely many and others.
+
+    Args:
+      features: what the images are compared by.
+      dataset: the images.
+      split: the name of the split.
+      like: the generated images that train's stand for, as in `train_images_like`.
     """
-    sides = dataset.splits[split], train_images_like(dataset, split, by_class=by_class)
+    sides = dataset.splits[split], train_images_like(dataset, like)
     return distances.compare(*(features.of(dataset.image[ids]) for ids in sides))
 
 
-def train_images_like(dataset: Dataset, split: str, *, by_class: bool) -> np.ndarray:
-    """Ids of as many train images as a split has, drawn once, without replacement while train has enough.
+def train_images_like(dataset: Dataset, like: np.ndarray | int) -> np.ndarray:
+    """Ids of train images, drawn once, without replacement while train has enough.
 
     Args:
       dataset: the images.
-      split: the name of the split.
-      by_class: of each class as many, as a generator makes them that is told the split's classes; else as they come.
+      like: the labels [N] that they have, as generated images whose model was told them; or their number N, where they
+        are to come as they do.
     """
     train, draw = dataset.splits["train"], np.random.default_rng(0)
-    label = dataset.label if by_class else np.zeros_like(dataset.label)
+    told = isinstance(like, np.ndarray)
+    label, wanted = (dataset.label, like) if told else (np.zeros_like(dataset.label), np.zeros(like, int))
     found = []
-    for value, count in zip(*np.unique(label[dataset.splits[split]], return_counts=True), strict=True):
+    for value, count in zip(*np.unique(wanted, return_counts=True), strict=True):
         same = train[label[train] == value]
         same = same if len(same) else train  # none of that class to be had
         found.append(draw.choice(same, count, replace=count > len(same)))
@@ -163,6 +180,7 @@ def features_of(folder: str | None, shape: tuple[int, ...]) -> Features:
             "average": average,
             "test_accuracy": test.get("ema_accuracy" if average else "accuracy"),
             "data": config["data"],
+            "classes": notes["classes"],
             "layer": f"input of the last dense layer, D = {widths['features'].shape[1]}; logits, "
             f"K = {widths['logits'].shape[1]}",
             "rounding": "uint8",

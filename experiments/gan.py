@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments.experiment import AdversarialLoss, Critic, Data, Decoder, Experiment, Optimizer, Study, Train
 from experiments.features import judge_of
-from experiments.images import check_unit_range, read_images
+from experiments.images import check_unit_range, in_turn, read_images
 from experiments.make import make, make_optimizer
 from jaxrec import adversarial, preprocess, records, sampling
 from jaxrec.alarms import Watchman
@@ -77,9 +77,10 @@ def build(
     images = read_images(data, train, seed=seed, overfit=overfit)
     dataset, shape = images.dataset, images.dataset.image.shape[1:]
     check_unit_range(dataset, "a generator makes")
-    if gradient_penalty and discriminator.get("norm") == "batch":
+    penalties = [name for name, weight in (("gradient_penalty", gradient_penalty), ("r1", r1)) if weight]
+    if penalties and discriminator.get("norm") == "batch":
         raise InputError(
-            "config.gradient_penalty and discriminator.norm = 'batch': the penalty is on each image by itself, which a "
+            f"config.{penalties[0]} and discriminator.norm = 'batch': the penalty is on each image by itself, which a "
             "batch norm ties to the others. Use discriminator.norm = 'layer' or 'none'."
         )
     judge = judge_of(features, dataset, by_class=conditional)
@@ -119,9 +120,11 @@ def build(
     def watch(workdir: pathlib.Path) -> list[Hook]:
         (workdir / "samples").mkdir(exist_ok=True)
         epoch = shuffled.per_pass
-        held_out = dataset.image[dataset.splits.get("validation", dataset.splits["train"])[:SAMPLE]]
+        held_out = in_turn(dataset.splits.get("validation", dataset.splits["train"]), dataset.label)[:SAMPLE]
+        told = {"label": labels, "held_out_label": dataset.label[held_out]} if conditional else {}
+        measure = sampling.measure(draw, images.shown, dataset.image[held_out], **told)
         return [
-            every(train.eval_every or epoch, sampling.measure(draw, images.shown, held_out)),
+            every(train.eval_every or epoch, measure),
             every(
                 sample_every or epoch,
                 lambda moment: picture(workdir / "samples" / f"step_{moment.step:06d}.png", moment.state),

@@ -11,10 +11,13 @@ import pytest
 
 import launch
 from experiments import classify, features
+from experiments.config import from_flags
+from experiments.experiment import prepare
 from experiments.images import read_images
 from experiments.stored import learned_by
 from jaxrec import distances, metrics, models, preprocess
 from jaxrec.checkpoint import Checkpoints
+from jaxrec.errors import InputError
 from jaxrec.records import read
 from jaxrec.task import State, Task
 
@@ -154,6 +157,12 @@ def generator(original, folder, by_class=False):
     return build
 
 
+def test_a_recogniser_of_other_classes_is_no_judge(recogniser, digits):
+    named = digits._replace(classes=[f"{name}!" for name in digits.classes])
+    with pytest.raises(InputError, match=r"a recogniser of 0, 1.*these images are of 0!, 1!.*on the same data"):
+        features.judge_of(str(recogniser), named)
+
+
 @pytest.fixture(scope="module")
 def generated(recogniser, tmp_path_factory) -> pathlib.Path:
     """A run of the generator, judged by the recogniser."""
@@ -188,6 +197,43 @@ def test_the_distance_in_training_is_that_of_the_checkpoint(recogniser, generate
     assert wanted["frechet"] > 1
     for name in ("frechet", "frechet_logits", "classifier_score"):
         assert found[name] == pytest.approx(wanted[name], rel=1e-3), name
+
+
+@pytest.mark.parametrize("config", ["digits_gan", "digits_vae"])
+def test_whoever_is_told_the_class_is_judged_by_class(config, recogniser, digits, tmp_path):
+    """The numbers of a run with a moving average, from its checkpoint, its noise and the recogniser in numpy."""
+    flags = [
+        *(f"--config={ROOT}/configs/{config}.py", f"--workdir={tmp_path}/run", f"--config.features={recogniser}"),
+        *(f"--config.train.{name}" for name in ("steps=6", "epochs=None", "log_every=2", "eval_every=2")),
+        *(f"--config.{name}" for name in ("conditional=True", "ema=0.5")),
+    ]
+    small = {
+        "digits_gan": ("generator={'name': 'DenseDecoder', 'widths': (8,)}", "discriminator={'name': 'DenseCritic'}"),
+        "digits_vae": ("model.widths=(8,)", "nll_samples=2", "nll_images=4"),
+    }
+    assert launch.main([*flags, *(f"--config.{name}" for name in small[config])]) == 0
+    result, ids = result_of(tmp_path / "run"), digits.splits["test"]
+    test, others = result["metrics"]["test"], features.train_images_like(digits, digits.label[ids])
+    floor = distances.compare(forward(recogniser, digits.image[ids]), forward(recogniser, digits.image[others]))
+    assert test["real_frechet"] == pytest.approx(floor["frechet"], rel=1e-3)
+
+    learned, step, average = learned_by(tmp_path / "run", "run")
+    assert (step, average) == (result["step"], True)
+    experiment, _, _ = prepare(from_flags(flags[:1] + flags[2:] + [f"--config.{name}" for name in small[config]])[0])
+    state = State(jnp.asarray(step), learned["params"], (), learned["extra"])
+    keys = preprocess.example_keys({"id": ids}, seed=0, stream=preprocess.NOISE)
+    made = np.clip(jax.jit(experiment.generate)(state, keys, jnp.asarray(digits.label[ids])), 0, 1)
+    wanted = distances.compare(
+        forward(recogniser, digits.image[ids]), forward(recogniser, np.round(made * 255).astype(np.uint8))
+    )
+    if config == "digits_vae":
+        assert test["frechet"] == pytest.approx(wanted["frechet"], rel=1e-3)
+        return
+    assert test["ema_frechet"] == pytest.approx(wanted["frechet"], rel=1e-3)
+    assert test["frechet"] != pytest.approx(test["ema_frechet"], rel=1e-3)  # of the state beside its average
+    seen = {record["step"]: record["validation/ema_frechet"] for record in read(tmp_path / "run" / "metrics.jsonl")}
+    assert len(seen) == 3
+    assert result["step"] == min(seen, key=seen.get)
 
 
 def test_what_a_number_rests_on_lies_beside_it(recogniser, generated, digits):
@@ -254,14 +300,16 @@ def numbers_in(text: str) -> dict[str, list[float]]:
 
 @pytest.mark.parametrize("by_class", [True, False])
 def test_the_floors_images_are_of_train_and_if_asked_of_the_splits_classes(digits, by_class):
-    found = features.train_images_like(digits, "test", by_class=by_class)
-    counts = [np.bincount(digits.label[ids], minlength=10) for ids in (found, digits.splits["test"])]
-    assert len(found) == len(digits.splits["test"])
+    test = digits.splits["test"]
+    like = digits.label[test] if by_class else len(test)
+    found = features.train_images_like(digits, like)
+    counts = [np.bincount(digits.label[ids], minlength=10) for ids in (found, test)]
+    assert len(found) == len(test)
     assert np.array_equal(*counts) == by_class
     assert set(found) <= set(digits.splits["train"])
     assert len(set(found)) == len(found)  # none twice: train has enough
     few = digits._replace(splits={**digits.splits, "train": digits.splits["train"][:40]})
-    assert len(features.train_images_like(few, "test", by_class=by_class)) == len(found)
+    assert len(features.train_images_like(few, like)) == len(found)
 
 
 def test_distances_of_files(recogniser, digits, tmp_path, capsys):
@@ -279,9 +327,18 @@ def test_distances_of_files(recogniser, digits, tmp_path, capsys):
     assert found.keys() == wanted.keys()
     for name in ("frechet", "frechet_logits", "classifier_score"):
         assert found[name][0] == pytest.approx(wanted[name], rel=1e-3, abs=1e-4)
-    others = np.random.default_rng(0).choice(digits.splits["train"], 360, replace=False)
+    others = np.random.default_rng(0).choice(digits.splits["train"], 40, replace=False)  # as many as were made
     floor = distances.compare(real, forward(recogniser, digits.image[others]))
     assert found["frechet"][1] == pytest.approx(floor["frechet"], rel=1e-3, abs=1e-4)
+
+    # Of labelled images, the floor has the classes.
+    np.savez(tmp_path / "made.npz", image=image, label=np.full(40, 3))
+    assert launch.main(["distance", f"--generated={tmp_path}/made.npz", f"--features={recogniser}"]) == 0
+    threes = features.train_images_like(digits, np.full(40, 3))
+    assert set(digits.label[threes]) == {3}
+    floor = distances.compare(real, forward(recogniser, digits.image[threes]))
+    found = numbers_in(capsys.readouterr().out)["frechet"]
+    assert found[1] == pytest.approx(floor["frechet"], rel=1e-3, abs=1e-4)
 
     # Features from elsewhere, and pixels.
     np.savez(tmp_path / "features.npz", **made)
@@ -303,6 +360,7 @@ def test_bad_input_is_one_line(recogniser, generated, tmp_path, monkeypatch, cap
     np.savez(tmp_path / "wide.npz", image=np.zeros((9, 8, 9, 1), np.uint8))
     np.savez(tmp_path / "floats.npz", image=np.zeros((9, 8, 8, 1)))
     np.savez(tmp_path / "features.npz", features=np.zeros((9, 4)))
+    np.savez(tmp_path / "labels.npz", image=np.zeros((9, 8, 8, 1), np.uint8), label=np.zeros(3, int))
     (tmp_path / "text.npz").write_text("no arrays")
     unfinished = tmp_path / "unfinished"
     (unfinished / "checkpoints").mkdir(parents=True)
@@ -327,6 +385,7 @@ def test_bad_input_is_one_line(recogniser, generated, tmp_path, monkeypatch, cap
         (["distance", made, "--features=nowhere"], "features = 'nowhere': no run with checkpoints is there"),
         (["distance", f"--generated={tmp_path}/wide.npz", features_flag], "images of 8x8x1, these are 8x9x1"),
         (["distance", made, features_flag, "--split=train"], "distance.split = 'train': allowed is"),
+        (["distance", f"--generated={tmp_path}/labels.npz", features_flag], "'label' has the shape (3,), not a number"),
     ]:
         capsys.readouterr()
         assert launch.main(flags) == 2, flags

@@ -2,10 +2,17 @@
 
 import json
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import launch
+from experiments.config import from_flags
+from experiments.experiment import prepare
+from jaxrec.alarms import PATIENCE
 from jaxrec.records import read
+from jaxrec.train import Moment
 
 SMALL = [
     "--config=configs/digits_gan.py",
@@ -32,6 +39,33 @@ def test_a_run_leaves_its_samples_and_its_newest_state(tmp_path):
     assert result["metrics"]["validation"]["d_loss"] == records[-1]["validation/d_loss"]
 
 
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("collapsed", [True, False])
+def test_a_run_is_warned_where_its_samples_become_alike(collapsed, told, tmp_path):
+    """Collapsed: one image for all noise, or one for each class, since the first layer does not see the noise."""
+    experiment, _, _ = prepare(from_flags([*SMALL, f"--config.conditional={told}"])[0])
+    batch = {"image": np.zeros((8, 8, 8, 1), np.float32), "label": np.arange(8), "id": np.arange(8)}
+    state = jax.jit(experiment.task.init)(jax.random.key(0), batch)
+    layers = state.extra["ema"]["params"]["generator"]["decoder"]
+    kernel = layers["Dense_0"]["kernel"]
+    noise = np.arange(len(kernel)) < len(kernel) // (1 + told)  # its rows; those of the class follow
+    layers["Dense_0"]["kernel"] = jnp.where(noise[:, None], 0.0 if collapsed else kernel, kernel)
+    layers["Dense_1"]["kernel"] *= 30.0  # black and white
+    hooks = experiment.watch(tmp_path)
+    for count in range(1, PATIENCE + 1):
+        moment = Moment(2 * count, 2 * count, 2 * count - 2, state, 1, 1.0, None, {}, [])
+        for hook in hooks:
+            hook(moment)
+        assert len(moment.warnings) == (collapsed and count == PATIENCE)
+    assert (moment.scalars["samples/diversity"] < 1e-3 < moment.scalars["real/diversity"]) == collapsed
+    assert all("mode collapse" in text for text in moment.warnings)
+
+
+def test_the_default_config_is_evaluated_often_enough_for_its_alarms():
+    train = from_flags(SMALL[:1])[0]["train"]
+    assert train["steps"] // train["eval_every"] >= PATIENCE
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
@@ -39,6 +73,10 @@ def test_a_run_leaves_its_samples_and_its_newest_state(tmp_path):
         (
             ["--config.discriminator={'name': 'ConvCritic', 'norm': 'batch'}", "--config.gradient_penalty=10.0"],
             "config.gradient_penalty and discriminator.norm = 'batch'",
+        ),
+        (
+            ["--config.discriminator={'name': 'ConvCritic', 'norm': 'batch'}"],
+            "config.r1 and discriminator.norm = 'batch'",
         ),
         (["--config.critic_steps=3"], "critic_steps = 3 does not divide a batch of 8 examples"),
         (["--config.loss.name=hinged"], "no such name in jaxrec.adversarial. Did you mean 'hinge'? There are: minimax"),

@@ -25,6 +25,15 @@ def test_diversity_is_the_mean_distance_of_different_images():
     assert sampling.diversity(IMAGES[:1]) == 0
 
 
+def test_diversity_within_classes_knows_no_other_pairs():
+    label = np.array([0, 1, 0, 1, 1, 2, 0, 0, 1])
+    every = distances(IMAGES, IMAGES)
+    same = [every[i, j] for i in range(9) for j in range(i) if label[i] == label[j]]
+    np.testing.assert_allclose(sampling.diversity(IMAGES, label), np.mean(same), rtol=1e-4)
+    assert sampling.diversity(IMAGES[label], label) < 1e-3  # one image for each class
+    assert sampling.diversity(IMAGES[:3], np.arange(3)) == 0  # no two of a class
+
+
 @pytest.mark.parametrize("block", [7, 4096])
 def test_the_nearest_is_looked_for_among_all(block, monkeypatch):
     monkeypatch.setattr(sampling, "BLOCK", block)
