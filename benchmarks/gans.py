@@ -82,7 +82,7 @@ def main() -> None:
         launch("mnist_lenet5", own, workdir=workdir / data / "recogniser")
         for name, told in AUTOENCODERS.items():
             # Of its likelihood a hundred images are enough here.
-            less = ("train.epochs=100", "warmup=10.0", "nll_images=100")
+            less = ("train.epochs=100", "optimizer.learning_rate.peak=1.5e-3", "warmup=10.0", "nll_images=100")
             launch("mnist_vae", *told, *less, own, judged, workdir=workdir / data / name)
         for loss in losses:
             for seed in range(min(loss.seeds, options.seeds)):
