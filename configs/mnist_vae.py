@@ -16,12 +16,12 @@ def get_config() -> ConfigDict:
         {
             "experiment": "vae",
             "seed": 0,
-            "train": {"batch_size": 100, "epochs": 1000, "eval_every": 6000, "log_every": 600},
+            "train": {"batch_size": 100, "epochs": 900, "eval_every": 6000, "log_every": 600},
             "data": {"name": "tfds", "dataset": "mnist", "validation": 0.02},
             "model": {"name": "DenseVAE", "widths": (200, 200), "latent": 50, "activation": "tanh"},
             "likelihood": {"name": "bernoulli"},
             "binarise": "dynamic",
-            "warmup": 100.0,
+            "warmup": 50.0,
             "ema": 0.9995,
             "optimizer": {
                 "name": "adam",
