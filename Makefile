@@ -1,13 +1,14 @@
-# make train: from a bare python3 to a trained model.   make test: the whole test suite, on CPU, offline.
+# make train: from a bare python3 to a trained model, make train CONFIG=digits_gan to another.   make test: the whole test suite, on CPU, offline.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
+CONFIG ?= digits_cnn
 
 .PHONY: train test test-slow bench bench-quick lint clean
 
 train: $(VENV)/installed
-	$(BIN)/python launch.py --config=configs/digits_cnn.py --workdir=runs/digits_cnn
+	$(BIN)/python launch.py --config=configs/$(CONFIG).py --workdir=runs/$(CONFIG)
 
 test: $(VENV)/installed-test
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest
@@ -24,6 +25,7 @@ bench-quick: $(VENV)/installed-bench
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 $(VENV)/installed: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "jaxrec needs Python >= 3.11: install it, or name one: make PYTHON=/path/to/python3.12"; exit 2; }

@@ -67,7 +67,7 @@ SPECS: dict[str, Named] = {
     "Loss": Named(("jaxrec.losses",), ("logits", "batch")),
     "Autoencoder": Named(("jaxrec.models.autoencoders",), ("shape",), wanted=_has_code),
     "Reconstruction": Named(("jaxrec.reconstruction",), ("outputs", "batch"), wanted=_begins("outputs", "batch")),
-    "Decoder": Named(("jaxrec.models.decoders", "jaxrec.models.resnet_decoder"), ("shape",)),
+    "Decoder": Named(("jaxrec.models.decoders",), ("shape",)),
     "Critic": Named(("jaxrec.models.critics",), ("classes",)),
     "AdversarialLoss": Named(("jaxrec.adversarial",), wanted=_returns("AdversarialLoss")),
     "Optimizer": Named(("jaxrec.optimizers", "optax"), ("mask", "weight_decay_mask"), wanted=_is_optimizer),

@@ -16,7 +16,7 @@ from jaxrec.average import with_average
 from jaxrec.errors import InputError
 from jaxrec.gallery import grid
 from jaxrec.hooks import every
-from jaxrec.models import critics, decoders, resnet_decoder
+from jaxrec.models import critics, decoders
 from jaxrec.models.generators import Generator
 from jaxrec.summary import layer_table
 from jaxrec.task import State
@@ -64,8 +64,8 @@ def build(
       gradient_penalty: weight of the penalty on slopes other than 1 between real and generated images.
       r1: weight of the penalty on slopes at real images.
       conditional: whether both networks are told the class.
-      ema: how much of itself a moving average of the parameters keeps at a step, such as 0.999; 0 for none. It is
-        evaluated beside them, and draws the samples.
+      ema: how much of itself a moving average of the generator keeps at a step, such as 0.999; 0 for none. It is
+        evaluated beside it, before the same discriminator, and draws the samples.
       seed: of the initial parameters, the order of the examples, and the noise.
       features: the folder of a finished run of `classify` on such images, by whose features the samples are compared
         with real images; the smallest Frechet distance on validation chooses the best checkpoint. Without one their
@@ -85,7 +85,7 @@ def build(
         )
     judge = judge_of(features, dataset, by_class=conditional)
     classes = len(dataset.classes) if conditional else None
-    maker = Generator(make((decoders, resnet_decoder), generator)(shape=shape), classes)
+    maker = Generator(make(decoders, generator)(shape=shape), classes)
     critic = make(critics, discriminator)(classes=classes)
     task = adversarial.adversarial_task(
         maker,
@@ -147,7 +147,7 @@ def build(
         )
 
     return Experiment(
-        task=with_average(task, ema) if ema else task,
+        task=with_average(task, ema, part="generator") if ema else task,
         steps=images.steps,
         train=shuffled,
         splits=splits,

@@ -71,7 +71,7 @@ def make_optimizer(
       rates: updates are multiplied by the factor of the first pattern found in the parameter's path, if any.
       layer_decay: updates are multiplied by its powers, the higher the nearer a layer is to the image.
 
-    Weight decay, `l1`, `l2` and the optimizer's own, leaves biases and norm scales alone.
+    Weight decay, `l1`, `l2` and the optimizer's own, leaves parameters of one dimension alone: biases and norm scales.
 
     Raises:
       InputError: there is no such name, it refuses the arguments, or needs more than gradients and parameters. Patterns

@@ -81,9 +81,10 @@ def run(
             program = _start_from(program, pathlib.Path(train.init_from), train.part, train.anew)
         before = checkpoints.metrics(start) if start else {}
         speed = hooks.Speed(before.get("speed/examples", 0), before.get("speed/seconds", 0.0))
-        with Records(workdir, start) as record, ProgressLine(
-            experiment.steps, start, first=experiment.headline
-        ) as progress:
+        with (
+            Records(workdir, start) as record,
+            ProgressLine(experiment.steps, start, first=experiment.headline) as progress,
+        ):
             history = records.read(workdir / "metrics.jsonl")
             stopping = hooks.EarlyStopping(
                 monitor, mode=experiment.mode, patience=train.patience or math.inf, history=history

@@ -45,6 +45,7 @@ def learned_by(folder: pathlib.Path, what: str) -> tuple[PyTree, int, bool]:
     """
     with chosen(folder, what) as (checkpoints, step):
         stored = checkpoints.read(step)
-    extra = stored.get("extra") or {}  # a network without batch statistics has none
-    average = extra.get("ema")
-    return average or {"params": stored["params"], "extra": extra}, step, bool(average)
+    extra = dict(stored.get("extra") or {})  # a network without batch statistics has none
+    average = extra.pop("ema", {})
+    found = {"params": stored["params"], "extra": extra}
+    return {kind: {**tree, **(average.get(kind) or {})} for kind, tree in found.items()}, step, bool(average)

@@ -16,7 +16,6 @@ from jaxrec import layers, metrics, spectral
 from jaxrec.average import averaged
 from jaxrec.metrics import Mean, Metrics
 from jaxrec.preprocess import NOISE, example_keys
-from jaxrec.sharding import mean_over_devices
 from jaxrec.task import State, Task, descend, in_parts
 from jaxrec.types import Array, Batch, Count, Key, NonNegative, PyTree
 
@@ -204,8 +203,9 @@ def adversarial_task(
                 means = metrics.means(values, part["mask"])
                 return sum(means[name].total / means[name].count for name in minimised), (seen, means)
 
-            params, opt_state, (extra, means), norm = _improve(objective, tx_discriminator, params, opt_state)
-            return (params, opt_state, extra), {**means, "d_gradient": norm}
+            gradient = jax.grad(objective, has_aux=True)
+            params, opt_state, (extra, means), grads = descend(gradient, tx_discriminator, params, opt_state)
+            return (params, opt_state, extra), {**means, "d_gradient": _norm(grads)}
 
         keys = jax.random.split(key, critic_steps + 1)
         parts = in_parts(batch, critic_steps, f"critic_steps = {critic_steps}")
@@ -220,14 +220,14 @@ def adversarial_task(
             means = metrics.means({"g_loss": loss.generator(logits)}, last["mask"])
             return means["g_loss"].total / means["g_loss"].count, (extra, means)
 
-        made = _improve(objective, tx_generator, state.params["generator"], state.opt_state["generator"])
-        params, opt_state, (extra, means), norm = made
+        before = state.params["generator"], state.opt_state["generator"]
+        params, opt_state, (extra, means), grads = descend(jax.grad(objective, has_aux=True), tx_generator, *before)
         new = [
             {"generator": ours, "discriminator": theirs}
             for ours, theirs in zip((params, opt_state, extra), critic, strict=True)
         ]
         found = jax.tree.map(lambda values: values.sum(0), found)
-        return State(state.step + 1, *new), {**found, **means, "g_gradient": norm}
+        return State(state.step + 1, *new), {**found, **means, "g_gradient": _norm(grads)}
 
     def eval_step(state: State, batch: Batch, key: Key) -> Metrics:
         del key  # what is drawn in evaluation, an example draws from its own
@@ -242,10 +242,5 @@ def adversarial_task(
     return Task(init, train_step, eval_step)
 
 
-def _improve(
-    objective: Callable, tx: optax.GradientTransformation, params: PyTree, opt_state: PyTree
-) -> tuple[PyTree, PyTree, tuple, Mean]:
-    """`jaxrec.task.minimize`, and the norm of the gradient besides."""
-    grads, aux = jax.grad(objective, has_aux=True)(params)
-    grads = mean_over_devices(grads)
-    return *descend(grads, tx, params, opt_state), aux, Mean(optax.tree.norm(grads), jnp.ones(()))
+def _norm(grads: PyTree) -> Mean:
+    return Mean(optax.tree.norm(grads), jnp.ones(()))

@@ -77,9 +77,7 @@ def accuracies(
     }
 
 
-def draw_map(
-    path: pathlib.Path, codes: Mapping[str, np.ndarray], label: np.ndarray, classes: Sequence[str]
-) -> None:
+def draw_map(path: pathlib.Path, codes: Mapping[str, np.ndarray], label: np.ndarray, classes: Sequence[str]) -> None:
     """Draws codes as dots in the plane of their first two principal components, coloured by class.
 
     Args:

@@ -134,9 +134,7 @@ def compile_task(
             for _, _, *known in [other for other in eval_steps if other[0] is measure][-1:]:
                 _warn_of_another(name, dict(known), arguments)
             rows = parallel.split(batches.host(0))
-            eval_steps[signature] = build(
-                name, eval_step, template, data, rows, key, out_shardings=parallel.whole
-            )
+            eval_steps[signature] = build(name, eval_step, template, data, rows, key, out_shardings=parallel.whole)
         return metrics.compute(
             [
                 parallel.settle(eval_steps[signature](state, data, parallel.split(batches.host(index)), key))

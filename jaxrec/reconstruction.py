@@ -17,9 +17,7 @@ from jaxrec.types import Array, Batch, NonNegative
 WINDOW = 11  # pixels, of the structural similarity (Wang et al., 2004)
 
 
-def squared_error(
-    outputs: Mapping[str, Array], batch: Batch, *, sparsity: NonNegative = 0.0
-) -> Mapping[str, Array]:
+def squared_error(outputs: Mapping[str, Array], batch: Batch, *, sparsity: NonNegative = 0.0) -> Mapping[str, Array]:
     """The squared error of the reconstruction, summed over the pixels of an image.
 
     Args:

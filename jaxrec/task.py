@@ -43,27 +43,21 @@ class Task(NamedTuple):
     eval_step: Callable[[State, Batch, Key], Metrics]
 
 
-def minimize(
-    objective: Callable[[PyTree], tuple[Array, Any]],
+def descend(
+    gradient: Callable[[PyTree], tuple[PyTree, Any]],
     tx: optax.GradientTransformation,
     params: PyTree,
     opt_state: PyTree,
-) -> tuple[PyTree, PyTree, Any]:
-    """Takes one optimizer step on `objective(params) -> (loss, aux)`.
+) -> tuple[PyTree, PyTree, Any, PyTree]:
+    """Takes one optimizer step along `gradient(params) -> (grads, aux)`, such as `jax.grad(objective, has_aux=True)`.
 
     Returns:
-      (new params, new opt_state, aux at the old params).
+      (new params, new opt_state, aux at the old params, the gradient there as a mean over all devices).
     """
-    grads, aux = jax.grad(objective, has_aux=True)(params)
-    return *descend(grads, tx, params, opt_state), aux
-
-
-def descend(
-    grads: PyTree, tx: optax.GradientTransformation, params: PyTree, opt_state: PyTree
-) -> tuple[PyTree, PyTree]:
-    """Takes one optimizer step along a gradient, averaged over the devices: (new params, new opt_state)."""
-    updates, opt_state = tx.update(mean_over_devices(grads), opt_state, params)
-    return optax.apply_updates(params, updates), opt_state
+    grads, aux = gradient(params)
+    grads = mean_over_devices(grads)
+    updates, opt_state = tx.update(grads, opt_state, params)
+    return optax.apply_updates(params, updates), opt_state, aux, grads
 
 
 def on_images(model: nn.Module, batch: Batch, train: bool) -> Any:
@@ -120,9 +114,10 @@ def from_loss(
             means = metrics.means(train_loss(outputs, part), part["mask"])
             return means["loss"].total / count, (extra, means)
 
-        gradient = _accumulated(jax.grad(objective, has_aux=True), accumulate)
-        grads, (extra, means) = gradient(state.params, state.extra, batch, key)
-        params, opt_state = descend(grads, tx, state.params, state.opt_state)
+        accumulated = _accumulated(jax.grad(objective, has_aux=True), accumulate)
+        params, opt_state, (extra, means), _ = descend(
+            lambda params: accumulated(params, state.extra, batch, key), tx, state.params, state.opt_state
+        )
         return State(state.step + 1, params, opt_state, extra), means
 
     def eval_step(state: State, batch: Batch, key: Key) -> Metrics:

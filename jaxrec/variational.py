@@ -265,6 +265,6 @@ def _terms(likelihood: Likelihood, outputs: Mapping[str, Array], image: Array) -
 
 
 def _bits(likelihood: Likelihood, nats: Array, batch: Batch) -> dict[str, Array]:
-    """"bits_per_dim" of nats per image, where the likelihood is one of bytes."""
+    """Nats per image as "bits_per_dim", where the likelihood is one of bytes."""
     dimensions = math.prod(batch["image"].shape[1:])
     return {"bits_per_dim": nats / (dimensions * math.log(2))} if likelihood.discrete else {}

@@ -31,9 +31,7 @@ def test_one_part_and_four_parts_take_the_same_step(masked):
     schedule = optax.linear_schedule(0.1, 0.0, 3)
     states = {}
     for accumulate in (1, 4):
-        task = from_loss(
-            model, losses.softmax_cross_entropy, optax.sgd(schedule, momentum=0.9), accumulate=accumulate
-        )
+        task = from_loss(model, losses.softmax_cross_entropy, optax.sgd(schedule, momentum=0.9), accumulate=accumulate)
         state, step = task.init(jax.random.key(0), batch), jax.jit(task.train_step)
         for _ in range(3):
             state, metrics = step(state, batch, jax.random.key(1))
@@ -41,6 +39,10 @@ def test_one_part_and_four_parts_take_the_same_step(masked):
     one, four = states[1], states[4]
     assert int(four[0].step) == 3  # optimizer steps, which the schedule counts
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), one[0], four[0])
+    first, second = (
+        np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(state.params)]) for state in (one[0], four[0])
+    )
+    assert np.linalg.norm(first - second) <= 1e-6 * np.linalg.norm(first)
     for name, value in one[1].items():
         np.testing.assert_allclose(four[1][name], value, rtol=1e-5)
 

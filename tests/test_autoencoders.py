@@ -52,8 +52,13 @@ def dense(**arguments):
             ConvAutoencoder(shape=(10, 8, 3), widths=(4, 6), latent=5, hidden=(7,)),
             # 10x8 is halved to 5x4 and 2x2; the decoder begins at 3x2 and cuts 12x8 to 10x8.
             *[
-                (9 * 3 * 4 + 4) + (9 * 4 * 6 + 6) + (2 * 2 * 6 * 7 + 7) + (7 * 5 + 5)
-                + (5 * 3 * 2 * 6 + 3 * 2 * 6) + (16 * 6 * 4 + 4) + (16 * 4 * 3 + 3)
+                (9 * 3 * 4 + 4)
+                + (9 * 4 * 6 + 6)
+                + (2 * 2 * 6 * 7 + 7)
+                + (7 * 5 + 5)
+                + (5 * 3 * 2 * 6 + 3 * 2 * 6)
+                + (16 * 6 * 4 + 4)
+                + (16 * 4 * 3 + 3)
             ],
         ),
     ],
@@ -72,13 +77,17 @@ def test_parameter_counts(model, count):
 def test_dense_is_sigmoid_layers_and_a_linear_code(tied):
     model, params = dense(activation="sigmoid", tied=tied)
     x = images(5, *SMALL["shape"])
-    encoder = [(params["encoder"][f"Dense_{layer}"]["kernel"], params["encoder"][f"Dense_{layer}"]["bias"])
-               for layer in range(3)]
+    encoder = [
+        (params["encoder"][f"Dense_{layer}"]["kernel"], params["encoder"][f"Dense_{layer}"]["bias"])
+        for layer in range(3)
+    ]
     if tied:
         decoder = [(encoder[2 - layer][0].T, params["decoder"][f"bias_{layer}"]) for layer in range(3)]
     else:
-        decoder = [(params["decoder"][f"Dense_{layer}"]["kernel"], params["decoder"][f"Dense_{layer}"]["bias"])
-                   for layer in range(3)]
+        decoder = [
+            (params["decoder"][f"Dense_{layer}"]["kernel"], params["decoder"][f"Dense_{layer}"]["bias"])
+            for layer in range(3)
+        ]
     value = x.reshape(5, -1)
     for layer, (kernel, bias) in enumerate([*encoder, *decoder]):
         value = value @ kernel + bias

@@ -1,10 +1,13 @@
 """The moving average of a task's state, against the sums it stands for."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax.traverse_util import flatten_dict
 
 from jaxrec import losses
 from jaxrec.average import with_average
@@ -44,6 +47,31 @@ def test_the_average_is_the_recursion(decay):
     assert (metrics["x"], metrics["y"]) == (30, -30)
     np.testing.assert_allclose(metrics["ema_x"], expected, rtol=1e-5)
     np.testing.assert_allclose(metrics["ema_y"], -expected, rtol=1e-5)
+
+
+def test_of_several_networks_one_can_be_averaged_alone():
+    def both(key, batch) -> State:
+        one = {"params": {"x": jnp.float32(0)}, "extra": {"y": jnp.float32(0)}}
+        trees = {kind: {"made": tree, "judged": tree} for kind, tree in one.items()}
+        return State(jnp.zeros((), jnp.int32), trees["params"], {}, trees["extra"])
+
+    def step(state, batch, key):
+        rise = functools.partial(jax.tree.map, lambda leaf: leaf + 1)
+        return state.replace(step=state.step + 1, params=rise(state.params), extra=rise(state.extra)), {}
+
+    def read(state, batch, key):
+        trees = {"params": state.params, "extra": state.extra}
+        return {name: Mean(leaf, 1) for name, leaf in flatten_dict(trees, sep="/").items()}
+
+    task = with_average(Task(both, step, read), 0.5, part="made")
+    state = task.init(None, None)
+    for _ in range(3):
+        state, _ = task.train_step(state, None, None)
+    found = {name: float(metric.compute()) for name, metric in task.eval_step(state, None, None).items()}
+    mean = 3 * (1 - 2 / 12) + (2 / 12) * (2 * (1 - 1 / 11) + 1 / 11)
+    for kind, leaf in (("params", "x"), ("extra", "y")):
+        assert found[f"{kind}/made/{leaf}"] == found[f"{kind}/judged/{leaf}"] == found[f"ema_{kind}/judged/{leaf}"] == 3
+        np.testing.assert_allclose(found[f"ema_{kind}/made/{leaf}"], mean, rtol=1e-6)
 
 
 def test_training_is_what_it_is_without_and_batch_statistics_are_averaged(digits, eight_devices):

@@ -38,7 +38,7 @@ SHAPES = {"mnist": (28, 28, 1), "fashion_mnist": (28, 28, 1), "cifar10": (32, 32
 LONG = (
     *("cifar10_alexnet", "cifar10_cct", "cifar10_dcgan", "cifar10_densenet", "cifar10_fast_gpu", "cifar10_googlenet"),
     *("cifar10_preact_resnet18", "cifar10_resnet20_paper", "cifar10_sngan", "cifar10_vgg16", "cifar10_vit_lite"),
-    *("cifar10_wrn", "fashion_mnist_dcgan", "mnist_cnn_best", "mnist_dcgan", "mnist_denoising_autoencoder"),
+    *("cifar10_wrn", "mnist_cnn_best", "mnist_dcgan", "mnist_denoising_autoencoder"),
     *("mnist_iwae", "digits_autoencoder", "digits_gan", "digits_vae"),
 )
 

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from jaxrec.errors import InputError
-from jaxrec.models import resnet_decoder
+from jaxrec.models import decoders
 from jaxrec.models.critics import ConvCritic, DenseCritic, ResNetCritic
-from jaxrec.models.decoders import ConvDecoder, DenseDecoder
+from jaxrec.models.decoders import ConvDecoder, DenseDecoder, ResNetDecoder
 from jaxrec.models.generators import Generator
-from jaxrec.models.resnet_decoder import ResNetDecoder
 
 
 def shapes_of(network, *inputs):
@@ -64,7 +63,7 @@ def test_the_networks_of_sn_gan_have_the_papers_layers():
 
 def test_doubling_repeats_each_pixel():
     x = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype(np.float32)
-    np.testing.assert_array_equal(resnet_decoder._double(x), x.repeat(2, axis=1).repeat(2, axis=2))
+    np.testing.assert_array_equal(decoders._double(x), x.repeat(2, axis=1).repeat(2, axis=2))
 
 
 def test_an_image_too_small_for_the_blocks_is_refused():

@@ -256,9 +256,12 @@ def test_recurrent_kernels_start_orthogonal(cell, kernels):
     assert len({kernel.tobytes() for kernel in recurrent}) == kernels  # each drawn by itself
 
 
-@pytest.mark.parametrize("cell", CELLS)
+IRNN = {"cell": "simple", "activation": "relu", "recurrent_init": "identity"}
+
+
+@pytest.mark.parametrize("cell", [*({"cell": name} for name in CELLS), IRNN], ids=lambda cell: "-".join(cell.values()))
 def test_gradients_through_784_pixels_are_finite(cell):
-    model = models.RNN(cell=cell, hidden=6, read="pixels")
+    model = models.RNN(**cell, hidden=6, read="pixels")
     image = np.random.default_rng(0).uniform(size=(1, 28, 28, 1)).astype(np.float32)
     params = model.init(jax.random.key(0), image[:, :2, :2], train=False)["params"]  # no length is in them
     gradients = jax.jit(jax.grad(lambda params: model.apply({"params": params}, image, train=True).sum()))(params)

@@ -78,7 +78,6 @@ ARROWS = {
     "jaxrec.models.mlp": {"jaxrec.models.blocks"},
     "jaxrec.models.preact": {"jaxrec.models.blocks"},
     "jaxrec.models.resnet": {"jaxrec.layers", "jaxrec.models.blocks"},
-    "jaxrec.models.resnet_decoder": {"jaxrec.layers", "jaxrec.models.blocks"},
     "jaxrec.models.rnn": {"jaxrec.layers.platform", "jaxrec.models.blocks"},
     "jaxrec.models.transformer": {"jaxrec.models.blocks"},
     "jaxrec.models.variational": {"jaxrec.models.cnn", "jaxrec.models.decoders", "jaxrec.models.mlp"},

@@ -72,10 +72,10 @@ PARAMETERS = {
         ),
     ],
     "ResNet": [
-        # He et al. give 0.27 M, 0.46 M and 0.85 M.
-        ({"blocks": (3, 3, 3)}, (32, 32, 3), 269_722),
+        ({"blocks": (3, 3, 3)}, (32, 32, 3), 269_722),  # He et al. give 0.27 M, 0.46 M and 0.85 M.
         ({"blocks": (5, 5, 5)}, (32, 32, 3), 464_154),
         ({"blocks": (9, 9, 9)}, (32, 32, 3), 853_018),
+        ({"blocks": (3, 3, 3), "shortcut": "project"}, (32, 32, 3), 269_722 + 18 * 32 + 34 * 64),  # option B
         # torchvision's resnet18, resnet34, resnet50
         (IMAGENET | {"blocks": (2, 2, 2, 2)}, (224, 224, 3), 11_689_512),
         (IMAGENET | {"blocks": (3, 4, 6, 3)}, (224, 224, 3), 21_797_672),

@@ -1,4 +1,4 @@
-"""Optimizers, three steps each as the trainer takes them (`minimize`), against their papers' updates in numpy."""
+"""Optimizers, three steps each as the trainer takes them (`descend`), against their papers' updates in numpy."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ import pytest
 
 from jaxrec import models, optimizers
 from jaxrec.errors import InputError
-from jaxrec.task import minimize
+from jaxrec.task import descend
 
 RATE = 0.1
 START = {"kernel": np.array([[1.0, -2.0], [0.5, 3.0]]), "bias": np.array([0.3, -0.7])}
@@ -114,8 +114,8 @@ def test_clipping_leaves_short_gradients_alone():
 
 def three_steps(tx: optax.GradientTransformation) -> dict[str, np.ndarray]:
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), START)
-    opt_state = tx.init(params)
-    step = jax.jit(lambda params, opt_state: minimize(objective, tx, params, opt_state)[:2])
+    opt_state, gradient = tx.init(params), jax.grad(objective, has_aux=True)
+    step = jax.jit(lambda params, opt_state: descend(gradient, tx, params, opt_state)[:2])
     for _ in range(3):
         params, opt_state = step(params, opt_state)
     return jax.tree.map(np.asarray, params)

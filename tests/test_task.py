@@ -1,4 +1,4 @@
-"""The step: minimize and from_loss against steps taken by hand in numpy."""
+"""The step: descend and from_loss against steps taken by hand in numpy."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from jaxrec import losses
 from jaxrec.models import CNN
-from jaxrec.task import State, from_loss, minimize
+from jaxrec.task import State, descend, from_loss
 
 RATE = 0.5
 
@@ -35,18 +35,18 @@ def linear_task():
     return from_loss(Linear(), losses.softmax_cross_entropy, optax.sgd(RATE))
 
 
-def test_minimize_takes_the_gradient_step():
+def test_descend_takes_the_gradient_step():
     # sum((x - target)^2) / 2 has the gradient x - target: each step of rate r leaves 1 - r of the distance.
     target, tx = jnp.array([3.0, -1.0]), optax.sgd(0.25)
+    gradient = jax.grad(lambda x: (0.5 * jnp.sum((x - target) ** 2), {"at": x}), has_aux=True)
     params, aux = jnp.array([7.0, 7.0]), None
     opt_state = tx.init(params)
     for _ in range(4):
         before = params
-        params, opt_state, aux = minimize(
-            lambda x: (0.5 * jnp.sum((x - target) ** 2), {"at": x}), tx, params, opt_state
-        )
+        params, opt_state, aux, grads = descend(gradient, tx, params, opt_state)
     np.testing.assert_allclose(params, target + 0.75**4 * (7 - target), rtol=1e-6)
     np.testing.assert_array_equal(aux["at"], before)  # what was measured belongs to the params before the step
+    np.testing.assert_allclose(grads, before - target, rtol=1e-6)
 
 
 def numpy_gradient_step(state: State, image: np.ndarray, label: np.ndarray) -> tuple[dict, float, float]:
@@ -135,8 +135,6 @@ def test_only_dropout_makes_a_step_depend_on_its_key(dropout, differs):
 
 def test_the_first_state_follows_from_the_key():
     task, batch = linear_task(), random_batch()
-    kernels = [
-        np.asarray(task.init(jax.random.key(seed), batch).params["Dense_0"]["kernel"]) for seed in (1, 1, 2)
-    ]
+    kernels = [np.asarray(task.init(jax.random.key(seed), batch).params["Dense_0"]["kernel"]) for seed in (1, 1, 2)]
     np.testing.assert_array_equal(kernels[0], kernels[1])
     assert (kernels[0] != kernels[2]).any()

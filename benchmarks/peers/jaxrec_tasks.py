@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from jaxrec import layers, losses, metrics
 from jaxrec.models import CNN, MLP, RNN, ResNet, ViT
-from jaxrec.task import State, Task, from_loss, minimize
+from jaxrec.task import State, Task, descend, from_loss
 
 
 def recogniser(model: nn.Module) -> Task:
@@ -90,7 +90,8 @@ def dcgan() -> Task:
             losses = against(on_real, 1.0) + against(on_fake, 0.0)
             return losses.mean(), (changed, losses)
 
-        params["d"], opt_state["d"], (stats["d"], d_losses) = minimize(d_loss, tx, params["d"], opt_state["d"])
+        made = descend(jax.grad(d_loss, has_aux=True), tx, params["d"], opt_state["d"])
+        params["d"], opt_state["d"], (stats["d"], d_losses), _ = made
 
         def g_loss(fake):
             logits, changed = run(d, params["d"], stats["d"], fake)

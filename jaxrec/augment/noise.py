@@ -59,7 +59,7 @@ def masking(image: Array, key: Key, *, share: Rate = 0.25) -> Array:
     return jnp.where(jax.random.uniform(key, (*image.shape[:2], 1)) < share, 0.0, image)
 
 
-def cutout(image: Array, key: Key, *, size: Count = 8, value: Rate = 0.0) -> Array:
+def cutout(image: Array, key: Key, *, size: Count = 8, value: Share = 0.0) -> Array:
     """Covers a square whose centre is drawn evenly from all pixels, so that parts of it may lie outside.
 
     DeVries and Taylor 2017, "Improved Regularization of Convolutional Neural Networks with Cutout": size 16 on

@@ -5,7 +5,7 @@ XLA's own lowering of a few of these operations costs several times the arithmet
 not; `jaxrec/layers/platform.py` is where that is decided, and `plain()` switches it off.
 """
 
-from jaxrec.layers.blocks import depth_to_space, space_to_depth
+from jaxrec.layers.blocks import space_to_depth
 from jaxrec.layers.convolution import Conv
 from jaxrec.layers.normalization import BatchNorm
 from jaxrec.layers.platform import plain, second_order
@@ -17,7 +17,6 @@ __all__ = [
     "Conv",
     "ConvTranspose",
     "avg_pool",
-    "depth_to_space",
     "max_pool",
     "plain",
     "second_order",
