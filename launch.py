@@ -58,7 +58,7 @@ def main(argv: list[str]) -> int:
         words = options(["launch.py", *left])[1:]
         if words != [command] * bool(command):
             allowed = ", ".join(("doctor", *commands.COMMANDS))
-            raise InputError(f"{' '.join(words)!r} is no command. There is one of {allowed}; the rest are --flags.")
+            raise InputError(f"Unknown command {' '.join(words)!r}. There are: {allowed}; the rest are --flags.")
         own = commands.read_flags(command, options) if command else {}
         folder = options.workdir or ("/".join(("runs", *words, name)) if configured else None)
         return launch(config, folder and pathlib.Path(folder), options, command, own)

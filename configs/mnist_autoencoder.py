@@ -5,7 +5,7 @@
 The paper's reaches a squared error of 3.00 per test image after layerwise pretraining, where PCA-30 is at 13.87. This
 one reaches 2.19, 15.8 % of PCA-30's 13.87 (n = 1), in 8.3 minutes of training on 2 cores; a linear probe is right on
 92.50 % of the test images from its codes, on 89.66 % from PCA-30's. Moving the training images by a pixel is what keeps
-it from learning them by heart: without it, 3.06 on test images and 1.63 on training images.
+it from memorising them: without it, 3.06 on test images and 1.63 on training images.
 Sigmoid units, as in the paper: --config.model.activation=sigmoid; its loss: --config.loss.name=pixel_cross_entropy.
 """
 

@@ -102,8 +102,8 @@ def judge_of(folder: str | None, dataset: Dataset, *, by_class: bool = False) ->
 def floor(features: Features, dataset: Dataset, split: str, like: np.ndarray | int) -> dict[str, float]:
     """The real-against-real numbers of a split: with images of train in the generated ones' place.
 
-    So a generator would be judged that draws from the very distribution it learns: its distance is not 0, because the
-    images are finitely many and others.
+    So a generator would be judged that draws from the very distribution it learns: its distance is not 0, because
+    both sides are finite samples, and disjoint.
 
     Args:
       features: what the images are compared by.

@@ -1,4 +1,4 @@
-"""Watching a network that makes images: how much a sample of it varies, and whether it was learned by heart."""
+"""Watching a network that makes images: how much a sample of it varies, and whether it was memorised."""
 
 from collections.abc import Callable
 

@@ -50,7 +50,7 @@ def bernoulli() -> Likelihood:
 
 
 def gaussian(*, std: Positive | None = None) -> Likelihood:
-    """Independent pixels around the decoder's, with one standard deviation: a density, which no bits belong to.
+    """Independent pixels around the decoder's, with one standard deviation: a continuous density, without bits per dimension.
 
     Args:
       std: of images in [0, 1]; None: learned.
@@ -92,7 +92,7 @@ def elbo(likelihood: Likelihood, *, beta: NonNegative = 1.0, warmup: NonNegative
     Args:
       likelihood: p(x|z).
       beta: weight of the divergence in the loss (Higgins et al., 2017).
-      warmup: epochs over which that weight rises in line from 0, epoch by epoch (Sønderby et al., 2016). An evaluation,
+      warmup: epochs over which that weight rises linearly from 0, epoch by epoch (Sønderby et al., 2016). An evaluation,
         whose batches have no "epoch", has the full weight.
 
     Returns:
@@ -128,7 +128,7 @@ def iwae(likelihood: Likelihood) -> Loss:
 
 
 def log_weights(likelihood: Likelihood, outputs: Mapping[str, Array], image: Array) -> Array:
-    """log p(x|z) + log p(z) - log q(z|x), [B, S], whose exponentials are p(x) in the mean over q."""
+    """log p(x|z) + log p(z) - log q(z|x), [B, S]; the mean of their exponentials over q is p(x)."""
     deviation = (outputs["code"] - outputs["mean"][:, None]) * jnp.exp(-outputs["log_var"] / 2)[:, None]
     powers = jnp.square(deviation) - jnp.square(outputs["code"]) + outputs["log_var"][:, None]
     return _log_prob(likelihood, outputs, image) + 0.5 * jnp.sum(powers, axis=-1)

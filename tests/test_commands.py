@@ -76,7 +76,7 @@ def test_show_data_draws_a_sheet_and_nothing_else(tmp_path):
 
 def test_an_unknown_command_is_refused(capsys):
     assert launch.main(["lr_fnid", *SMALL, STEP]) == 2
-    assert "'lr_fnid' is no command. There is one of doctor, show_data, lr_find" in capsys.readouterr().err
+    assert "Unknown command 'lr_fnid'. There are: doctor, show_data, lr_find" in capsys.readouterr().err
 
 
 def test_a_run_starts_from_another_and_says_what_it_took(trained, tmp_path, capsys):

@@ -273,7 +273,7 @@ def test_samples_are_those_of_the_checkpoint_and_touch_nothing(generated, as_gen
     with np.load(generated / f"samples_step{step}_seed3_2.npz") as arrays:
         np.testing.assert_array_equal(arrays["image"], many[:2])
     assert launch.main([*command[:2], "--classes=1"]) == 2
-    assert "--classes=1: this model makes no classes" in capsys.readouterr().err
+    assert "--classes=1: this model is not class-conditional" in capsys.readouterr().err
 
 
 def test_classes_are_taken_in_turn(generated, monkeypatch, capsys):

@@ -221,7 +221,7 @@ def test_bad_command_lines_end_with_code_2_and_one_line(capsys, tmp_path):
         (["--config=configs/nothing.py"], "no such .py or .json file"),
         ([*SMALL, "--config.train.steps=2", "--wrkdir=x"], "Did you mean: workdir"),
         ([*SMALL, "--config.train.steps=2", "--platform=gup"], "cpu|gpu|tpu"),
-        ([*SMALL, "--config.train.steps=2", "train"], "'train' is no command"),
+        ([*SMALL, "--config.train.steps=2", "train"], "Unknown command 'train'"),
         ([*SMALL, "--config.train.steps=2", "--config.train.batch_size=12"], "batch_size = 12"),
         ([*SMALL, "--config.train.steps=2", f"--workdir={file}"], "cannot make this folder"),
         ([*SMALL, "--config.train.steps=2", "--config.data={'name': 'npz', 'path': 'none.npz'}"], "no such file"),

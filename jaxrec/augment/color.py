@@ -17,7 +17,7 @@ def color_jitter(
     saturation: Rate = 0.0,
     hue: Rate = 0.0,
 ) -> Array:
-    """Changes brightness, contrast, saturation and hue, in this order, each by an amount drawn evenly.
+    """Changes brightness, contrast, saturation and hue, in this order, each by an amount drawn uniformly.
 
     What has strength 0 is left out of the program. Values that leave [0, 1] are cut off after each change.
 

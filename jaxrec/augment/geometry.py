@@ -14,7 +14,7 @@ Outside = Literal["zeros", "reflect"]
 
 
 def random_crop(image: Array, key: Key, *, padding: Count = 4, mode: Literal["zeros", "reflect"] = "zeros") -> Array:
-    """Pads the image on all sides and cuts a part of its own size out of that, at a place drawn evenly.
+    """Pads the image on all sides and cuts a part of its own size out of that, at a place drawn uniformly.
 
     Args:
       image: [H, W, C].
@@ -32,7 +32,7 @@ def random_translation(
 
     Args:
       image: [H, W, C].
-      key: of the distances, drawn evenly.
+      key: of the distances, drawn uniformly.
       share: the longest way; rounded to whole pixels.
       mode: what comes in from outside.
     """
@@ -50,7 +50,7 @@ def random_flip(image: Array, key: Key, *, probability: Share = 0.5) -> Array:
 def random_rotation(
     image: Array, key: Key, *, degrees: NonNegative = 15.0, mode: Literal["zeros", "reflect"] = "zeros"
 ) -> Array:
-    """Turns the image about its centre, by an angle drawn evenly from both directions; bilinear.
+    """Turns the image about its centre, by an angle drawn uniformly from both directions; bilinear.
 
     Args:
       image: [H, W, C].
@@ -71,7 +71,7 @@ def random_zoom(
     high: Positive = 1.2,
     mode: Literal["zeros", "reflect"] = "zeros",
 ) -> Array:
-    """Enlarges the image about its centre, by a factor drawn evenly, the same for height and width; bilinear.
+    """Enlarges the image about its centre, by a factor drawn uniformly, the same for height and width; bilinear.
 
     Args:
       image: [H, W, C].
@@ -131,7 +131,7 @@ def affine(
 
 
 def _shifted(image: Array, key: Key, down: int, right: int, mode: Outside) -> Array:
-    """The image moved by up to `down` and `right` whole pixels, drawn evenly from both directions."""
+    """The image moved by up to `down` and `right` whole pixels, drawn uniformly from both directions."""
     # By index: on a CPU as fast as cutting a part out of the padded image, three times as fast where the padding is a
     # reflection, ten times as fast as products with 0-1 matrices. dm-pix cuts, with one draw for each dimension.
     height, width, _ = image.shape

@@ -60,7 +60,7 @@ def masking(image: Array, key: Key, *, share: Rate = 0.25) -> Array:
 
 
 def cutout(image: Array, key: Key, *, size: Count = 8, value: Share = 0.0) -> Array:
-    """Covers a square whose centre is drawn evenly from all pixels, so that parts of it may lie outside.
+    """Covers a square whose centre is drawn uniformly from all pixels, so that parts of it may lie outside.
 
     DeVries and Taylor 2017, "Improved Regularization of Convolutional Neural Networks with Cutout": size 16 on
     CIFAR-10, 8 on CIFAR-100.
@@ -91,7 +91,7 @@ def random_erasing(
 
     Zhong et al. 2020, "Random Erasing Data Augmentation", algorithm 1, with two differences: a rectangle that does not
     fit is drawn anew at most ten times, since a compiled step cannot go on for ever (then the image stays as it is),
-    and the ratio of the sides is drawn evenly on a logarithmic scale, so that tall and wide are equally likely.
+    and the ratio of the sides is drawn uniformly on a logarithmic scale, so that tall and wide are equally likely.
 
     Args:
       image: [H, W, C].

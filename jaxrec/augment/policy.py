@@ -14,7 +14,7 @@ LARGEST = 10  # magnitude
 
 
 def rand_augment(image: Array, key: Key, *, operations: Count = 2, magnitude: NonNegative = 9.0) -> Array:
-    """Applies some of fourteen operations, drawn evenly and with repetition, all of one magnitude.
+    """Applies some of fourteen operations, drawn uniformly and with repetition, all of one magnitude.
 
     Cubuk et al. 2020, "RandAugment: Practical automated data augmentation with a reduced search space". The fourteen:
     identity, auto-contrast, equalise, solarise, posterise, colour, contrast, brightness, sharpness, rotate, shear and

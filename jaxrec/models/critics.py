@@ -18,7 +18,7 @@ class DenseCritic(nn.Module):
     """Dense layers on the image as one vector.
 
     Attributes:
-      classes: number of classes K; None: it is told none.
+      classes: number of classes K; None: unconditional.
       widths: of the hidden layers.
       activation: after each of them.
       dtype: of the computation; parameters and logits stay float32.
@@ -46,7 +46,7 @@ class ConvCritic(nn.Module):
     or of generated images. A gradient penalty asks for a norm within one example, or none (Gulrajani et al., 2017).
 
     Attributes:
-      classes: number of classes K; None: it is told none.
+      classes: number of classes K; None: unconditional.
       widths: channels of each convolution.
       kernel: side of the square kernels.
       norm: after each convolution but the first: none, batch or layer (over all of an example).
@@ -81,7 +81,7 @@ class ResNetCritic(nn.Module):
     The discriminator of SN-GAN (Miyato et al., 2018, table 4b) on 32x32 with the defaults and spectral normalisation.
 
     Attributes:
-      classes: number of classes K; None: it is told none.
+      classes: number of classes K; None: unconditional.
       width: channels of every block.
       halving: how many blocks halve the sides.
       level: how many blocks after these do not.

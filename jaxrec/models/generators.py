@@ -11,7 +11,7 @@ class Generator(nn.Module):
 
     Attributes:
       decoder: code [B, Z'] -> pixels [B, H, W, C] without bounds.
-      classes: number of classes K; None: it is told none.
+      classes: number of classes K; None: unconditional.
     """
 
     decoder: nn.Module
