@@ -48,7 +48,8 @@ def sample(workdir: pathlib.Path, *, images: Count = 64, seed: Seed = 0, classes
         known = len(experiment.conditions)
         wanted = (classes,) if isinstance(classes, int) else classes
         if wanted and not all(0 <= label < known for label in wanted):
-            raise InputError(f"--classes={classes}: this model makes {f'0 to {known - 1}' if known else 'no classes'}.")
+            allowed = f"makes classes 0 to {known - 1}" if known else "is not class-conditional"
+            raise InputError(f"--classes={classes}: this model {allowed}.")
         state = checkpoints.restore(state_template(experiment.task, experiment.train, parallel), step)
     order = np.array(wanted or range(known), np.int32)
     label = np.resize(order, images) if known else None

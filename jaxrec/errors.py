@@ -12,7 +12,7 @@ class InputError(ValueError):
 
 
 class DivergedError(RuntimeError):
-    """A loss or another metric of training became NaN or infinite. `launch.py` prints the line and exits with code 76."""
+    """A metric of training became NaN or infinite. `launch.py` prints the line and exits with code 76."""
 
 
 def did_you_mean(name: object, allowed: Iterable[str]) -> str:

@@ -50,7 +50,7 @@ def bernoulli() -> Likelihood:
 
 
 def gaussian(*, std: Positive | None = None) -> Likelihood:
-    """Independent pixels around the decoder's, with one standard deviation: a continuous density, without bits per dimension.
+    """Independent pixels around the decoder's, with one standard deviation: a density, without bits per dimension.
 
     Args:
       std: of images in [0, 1]; None: learned.
@@ -92,8 +92,8 @@ def elbo(likelihood: Likelihood, *, beta: NonNegative = 1.0, warmup: NonNegative
     Args:
       likelihood: p(x|z).
       beta: weight of the divergence in the loss (Higgins et al., 2017).
-      warmup: epochs over which that weight rises linearly from 0, epoch by epoch (Sønderby et al., 2016). An evaluation,
-        whose batches have no "epoch", has the full weight.
+      warmup: epochs over which that weight rises linearly from 0, epoch by epoch (Sønderby et al., 2016). Evaluations,
+        whose batches have no "epoch", have the full weight.
 
     Returns:
       A loss whose values are "loss" = reconstruction + weight * kl, "reconstruction" = -log p(x|z), averaged over the

@@ -289,7 +289,7 @@ def test_classes_are_taken_in_turn(generated, monkeypatch, capsys):
             np.testing.assert_array_equal(arrays["label"], wanted)
             np.testing.assert_array_equal(arrays["image"][:, 0, 0, 0], wanted)
     assert launch.main(["sample", f"--workdir={generated}", "--classes=1,10"]) == 2
-    assert "--classes=(1, 10): this model makes 0 to 9" in capsys.readouterr().err
+    assert "--classes=(1, 10): this model makes classes 0 to 9" in capsys.readouterr().err
 
 
 def numbers_in(text: str) -> dict[str, list[float]]:
