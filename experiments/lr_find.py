@@ -40,7 +40,7 @@ def lr_find(
     if config["train"]["init_from"]:
         raise InputError("lr_find starts from fresh parameters: leave train.init_from out.")
     growth = {"name": "exponential_decay", "init_value": low, "transition_steps": steps, "decay_rate": high / low}
-    settings = {**config["train"], "steps": steps, "epochs": None, "log_every": 1, "steps_per_call": 1}
+    settings = {**config["train"], "steps": steps, "epochs": None}
     experiment, train, parallel = prepare(
         {**config, "train": settings, "optimizer": {**config["optimizer"], "learning_rate": growth}}
     )

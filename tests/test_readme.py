@@ -2,8 +2,12 @@
 
 import pathlib
 import re
+import shlex
+
+import pytest
 
 import launch
+from experiments.config import from_flags
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -25,3 +29,19 @@ def test_every_file_and_flag_the_readme_names_exists():
         assert (ROOT / path).exists(), path
     for flag in re.findall(r"--(\w+)(?=[ =`])", README):
         assert flag == "config" or f"--{flag}" in launch.__doc__, flag
+
+
+@pytest.mark.parametrize("file", ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))])
+def test_the_commands_of_a_page_can_be_followed_in_order(file, monkeypatch):
+    """Their configs are valid, and no two of them share a folder, where the second would be refused."""
+    monkeypatch.chdir(ROOT)
+    runs: dict = {}
+    for line in re.findall(r"^(?:    )?python launch\.py (.*--config=configs.*)$", (ROOT / file).read_text(), re.M):
+        words = shlex.split(line, comments=True)
+        if any(word in ("...", "show_data", "lr_find", "--smoke") for word in words):
+            continue
+        config, name, left = from_flags(words)
+        folder = next(
+            (flag.removeprefix("--workdir=") for flag in left if flag.startswith("--workdir=")), f"runs/{name}"
+        )
+        assert runs.setdefault(folder, config) == config, line
