@@ -2,7 +2,8 @@
 
     python launch.py --config=configs/fashion_mnist_wrn.py
 
-Not run in full yet (n = 0). Its aim is 94.5 % on the test images within an hour on 2 cores.
+Test accuracy 94.76 % (n = 1, 691,386 parameters), by its moving average; 94.85 % without. 52 minutes of training on 2
+cores.
 """
 
 from ml_collections import ConfigDict
