@@ -15,9 +15,10 @@ def get_config() -> ConfigDict:
         {
             "experiment": "classify",
             "seed": 0,
-            "train": {"batch_size": 500, "epochs": 14},
+            "train": {"batch_size": 500, "epochs": 13},
             "data": {"name": "tfds", "dataset": "cifar10", "validation": 0.02},
-            "augment": ({"name": "random_crop", "padding": 2, "mode": "reflect"}, {"name": "random_flip"}),
+            "augment": ({"name": "random_crop", "padding": 2, "mode": "reflect"},),
+            "alternating_flip": True,
             "model": {"name": "WhitenedCNN", "widths": (32, 128, 256)},
             "loss": {"name": "softmax_cross_entropy", "label_smoothing": 0.2},
             "optimizer": {

@@ -16,7 +16,8 @@ def get_config() -> ConfigDict:
             "seed": 0,
             "train": {"batch_size": 1000, "epochs": 10},
             "data": {"name": "tfds", "dataset": "cifar10", "validation": 0.02},
-            "augment": ({"name": "random_crop", "padding": 2, "mode": "reflect"}, {"name": "random_flip"}),
+            "augment": ({"name": "random_crop", "padding": 2, "mode": "reflect"},),
+            "alternating_flip": True,
             "model": {"name": "WhitenedCNN", "widths": (64, 256, 256), "dtype": "bfloat16"},
             "loss": {"name": "softmax_cross_entropy", "label_smoothing": 0.2},
             "optimizer": {

@@ -27,6 +27,7 @@ def build(
     optimizer: Optimizer,
     seed: Seed = 0,
     augment: Augment = (),
+    alternating_flip: bool = False,
     mix: Mix | None = None,
     clip_norm: Positive | None = None,
     l1: NonNegative = 0.0,
@@ -53,6 +54,7 @@ def build(
       optimizer: of jaxrec or optax.
       seed: of the initial parameters, the order of the examples, augmentation, and dropout.
       augment: what training images go through, one after the other, each under a key of (seed, epoch, example).
+      alternating_flip: swap left and right of an image in every second epoch; in place of random_flip in `augment`.
       mix: what pairs the images of a training batch after that.
       clip_norm: global norm that gradients are clipped to.
       l1: strength of the L1 penalty on kernels.
@@ -76,8 +78,10 @@ def build(
     images = read_images(data, train, seed=seed, labels=labels, overfit=overfit)
     dataset, steps = images.dataset, images.steps
     functions, mixed = [make(augmentations, spec) for spec in augment], make(mixes, mix) if mix else None
+    if alternating_flip and any(spec["name"] == "random_flip" for spec in augment):
+        raise InputError("config.alternating_flip is undone by random_flip in config.augment: leave one of them out.")
     if overfit:
-        functions, mixed = [], None
+        functions, mixed, alternating_flip = [], None, False
     mean, std = preprocess.moments(images.shown)
     if not standardise:
         check_unit_range(dataset, "standardise = False takes")
@@ -86,7 +90,8 @@ def build(
     if functions or mixed:
         check_unit_range(dataset, "config.augment and config.mix take")
     randomise = preprocess.augmented(functions, mixed, seed=seed) if functions or mixed else preprocess.unit_range
-    shuffled, splits = images.batches(preprocess.chain(randomise, scale), scale)
+    turned = [preprocess.alternating_flip(seed=seed)] if alternating_flip else []
+    shuffled, splits = images.batches(preprocess.chain(*turned, randomise, scale), scale)
     network, error = make(models, model)(classes=len(dataset.classes)), make(losses, loss)
     tx = make_optimizer(
         optimizer,

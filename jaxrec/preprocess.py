@@ -9,8 +9,9 @@ import numpy as np
 from jaxrec.types import Array, Batch, Key
 
 # What an example draws comes from streams of its own: numbers that no step has, where steps fold theirs into the same
-# seed. One for augmentation, one for the noise that a model draws of its code, one for what hides the input from it.
-AUGMENTATION, NOISE, CORRUPTION = 2**32 - 1, 2**32 - 2, 2**32 - 3
+# seed. One for augmentation, one for the noise that a model draws of its code, one for what hides the input from it,
+# one for the side that an image shows first.
+AUGMENTATION, NOISE, CORRUPTION, SIDE = 2**32 - 1, 2**32 - 2, 2**32 - 3, 2**32 - 4
 
 EVALUATION = -1  # stands for the epoch where a batch has none
 
@@ -67,6 +68,22 @@ def corrupted(functions: Sequence[Callable[[Array, Key], Array]], *, seed: int) 
         batch = unit_range(batch)
         keys = example_keys(batch, seed=seed, stream=CORRUPTION)
         return {**batch, "image": _changed(functions, batch["image"], keys), "target": batch["image"]}
+
+    return apply
+
+
+def alternating_flip(*, seed: int) -> Callable[[Batch], Batch]:
+    """Returns batch -> batch in which an image has left and right swapped in every second epoch.
+
+    So any two epochs show both sides, where `random_flip` shows the same one twice half of the time. The side that
+    comes first is drawn for each example. Source: Jordan, 2024, "94% on CIFAR-10 in 3.29 seconds on a single GPU".
+    """
+
+    def apply(batch: Batch) -> Batch:
+        sides = example_keys({"id": batch["id"]}, seed=seed, stream=SIDE)  # without the epoch: drawn once
+        flip = jax.vmap(jax.random.bernoulli)(sides) ^ (batch["epoch"] % 2 == 1)
+        image = batch["image"]
+        return {**batch, "image": jnp.where(flip[:, None, None, None], image[:, :, ::-1], image)}
 
     return apply
 

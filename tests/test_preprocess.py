@@ -100,6 +100,30 @@ def test_each_function_draws_for_itself_and_the_mix_comes_last():
     assert batch["keys"].shape == (2,)
 
 
+def test_an_alternating_flip_shows_both_sides_in_any_two_epochs():
+    change = jax.jit(preprocess.alternating_flip(seed=5))
+    stored = rows_of(range(9), 0)["image"]
+    epochs = np.stack([change(rows_of(range(9), epoch))["image"] for epoch in range(4)])
+    np.testing.assert_array_equal(epochs[::2], epochs[[0, 0]])
+    np.testing.assert_array_equal(epochs[1::2], epochs[::2, :, :, ::-1])
+    as_stored = (epochs[0] == stored).all((1, 2, 3))
+    np.testing.assert_array_equal(epochs[0], np.where(as_stored[:, None, None, None], stored, stored[:, :, ::-1]))
+    assert 0 < as_stored.sum() < 9  # half of them begin with the other side
+    straddling = {**rows_of([3, 3], 0), "epoch": np.array([0, 1])}
+    np.testing.assert_array_equal(change(straddling)["image"], epochs[:2, 3])
+    np.testing.assert_array_equal(change(rows_of([7, 0], 0))["image"], epochs[0, [7, 0]])
+
+
+def test_an_alternating_flip_begins_with_either_side_equally_often():
+    batch = {
+        "image": np.tile(np.uint8([[[1], [2]]]), (2000, 1, 1, 1)),
+        "id": np.arange(2000),
+        "epoch": np.zeros(2000, int),
+    }
+    share = (preprocess.alternating_flip(seed=1)(batch)["image"][:, 0, 0, 0] == 2).mean()
+    assert abs(share - 0.5) < 4 * 0.5 / 2000**0.5
+
+
 def test_a_chain_applies_in_order():
     first, second = (lambda batch: {"x": batch["x"] + 1}), (lambda batch: {"x": batch["x"] * 10})
     assert preprocess.chain(first, second)({"x": 1}) == {"x": 20}

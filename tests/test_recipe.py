@@ -23,6 +23,7 @@ RECIPE = {
         {"name": "random_rotation", "degrees": 10.0},
         {"name": "salt_and_pepper", "share": 0.05},
     ),
+    "alternating_flip": True,
     "mix": {"name": "mixup"},
     "optimizer": {
         "name": "muon",
@@ -122,3 +123,8 @@ def test_frozen_parameters_stay_and_the_others_move(config):
     assert (np.asarray(state.params["Dense_0"]["kernel"]) != first["Dense_0"]["kernel"]).any()
     with pytest.raises(InputError, match="haed"):
         compile_task(prepare({**config, "freeze": "haed"})[0].task, experiment.train)
+
+
+def test_two_flips_that_undo_each_other_are_refused(config):
+    with pytest.raises(InputError, match="alternating_flip is undone by random_flip"):
+        prepare({**config, "augment": [{"name": "random_flip", "probability": 0.5}]})
