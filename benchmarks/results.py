@@ -27,6 +27,7 @@ class Claim(NamedTuple):
     seeds: int
     accuracy: float  # on the test split, at least
     seconds: float | None = None  # of training, at most
+    overrides: tuple[str, ...] = ()  # where it is not the config as it stands; {workdir} holds the other runs
 
 
 CLAIMS = [
@@ -58,6 +59,7 @@ class Measure(NamedTuple):
     beside: Callable[[dict[str, float]], str]  # what it is to be read beside, of the same run
     limit: float
     at_most: bool = True
+    overrides: tuple[str, ...] = ()  # as of a Claim
 
 
 def _pca(test: dict[str, float]) -> str:
@@ -86,7 +88,16 @@ MEASURES = [
         at_most=False,
     ),
     Measure("mnist_vae", 1, "NLL, nats", lambda test: test["nll"], lambda test: f"elbo {test['elbo']:.2f}", 87.0),
-    Measure("mnist_iwae", 1, "NLL, nats", lambda test: test["nll"], lambda test: f"bound {-test['loss']:.2f}", 85.2),
+    Measure(
+        *("mnist_iwae", 1, "NLL, nats; 28 epochs from mnist_vae"),
+        lambda test: test["nll"],
+        lambda test: f"bound {-test['loss']:.2f}",
+        85.2,
+        overrides=(
+            *("train.init_from={workdir}/mnist_vae/0", "train.epochs=28", "train.batch_size=20"),
+            "optimizer.learning_rate.peak=5e-4",
+        ),
+    ),
 ]
 
 
@@ -101,8 +112,9 @@ def launch(config: str, *overrides: str, workdir: pathlib.Path) -> None:
 
 def run(claim: Claim | Measure, workdir: pathlib.Path) -> None:
     """Carries out the runs of a claim."""
+    overrides = [each.format(workdir=workdir) for each in claim.overrides]
     for seed in range(claim.seeds):
-        launch(claim.config, f"seed={seed}", workdir=workdir / claim.config / str(seed))
+        launch(claim.config, *overrides, f"seed={seed}", workdir=workdir / claim.config / str(seed))
 
 
 def finished(claim: Claim | Measure, workdir: pathlib.Path) -> list[pathlib.Path]:

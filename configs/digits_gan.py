@@ -3,8 +3,8 @@
     python launch.py --config=configs/digits_gan.py
 
 Two samples of a class differ by 94 % of what two held-out digits of a class differ by, 0.262 against 0.279, and are as
-far from the nearest training image as held-out digits, 0.130 against 0.132: neither collapsed nor copied (n = 1 seed). 20 seconds from the
-command to the last picture on a machine with 2 cores, nothing compiled before.
+far from the nearest training image as held-out digits, 0.130 against 0.132: neither collapsed nor copied (n = 1 seed).
+20 seconds from the command to the last picture on a machine with 2 cores, nothing compiled before.
 """
 
 from ml_collections import ConfigDict

@@ -2,7 +2,8 @@
 
     python launch.py --config=configs/fashion_mnist_cct.py
 
-Not run in full yet (n = 0). Its aim is 93.0 % on the test images; about an hour on 2 cores.
+Test accuracy 93.04 % (n = 1, 280,651 parameters), by its moving average; 92.94 % without. 87 minutes of training on
+one of 2 cores that was shared with other work.
 """
 
 from ml_collections import ConfigDict

@@ -2,9 +2,14 @@
 
     python launch.py --config=configs/mnist_iwae.py
 
-Not run yet (n = 0); the full schedule is for a GPU, 120 epochs (--config.train.epochs=120) are meant for an hour on a
-machine with 2 cores. Burda et al. (2016, table 1) report a negative log likelihood of 84.78 nats by 5,000 samples on
-the whole test split.
+The full schedule is for a GPU and has not been run (n = 0). As far as an hour on one of 2 cores goes: 25 minutes from
+the parameters of mnist_vae, which took 37, with
+
+    --config.train.init_from=runs/mnist_vae --config.train.epochs=28 --config.train.batch_size=20
+    --config.optimizer.learning_rate.peak=5e-4
+
+the negative log likelihood by 5,000 samples on the whole test split was 85.75 nats (n = 1 seed; mnist_vae 86.86), 24 of
+50 units in use. Burda et al. (2016, table 1) report 84.78.
 """
 
 from ml_collections import ConfigDict
