@@ -73,6 +73,17 @@ def from_flags(argv: Sequence[str]) -> tuple[dict[str, Any], str, list[str]]:
     return check(_plain(values["config"].value.to_dict())), pathlib.Path(path).stem, left
 
 
+def completed(stored: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a run's config.json holds, with the defaults of keys that its version of the code did not have yet.
+
+    As it is where it is no config today: then it is another one than any.
+    """
+    try:
+        return check(_plain(stored))
+    except InputError:
+        return stored
+
+
 def _split(argv: Sequence[str]) -> tuple[str, list[str], list[str]]:
     """(path of --config, the --config.KEY arguments as KEY=VALUE, the rest)."""
     path, overrides, left = None, [], []

@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from experiments.config import completed
 from experiments.experiment import Study, prepare
 from experiments.stored import learned_by
 from jaxrec import hooks, records, report, startup
@@ -61,7 +62,7 @@ def run(
             raise InputError(f"train.{name} = {value!r} is for a run that train.init_from starts from: set both.")
     epoch = experiment.train.per_pass
     with (
-        owned(workdir, config, free=FREE, fresh=fresh),
+        owned(workdir, config, free=FREE, completed=completed, fresh=fresh),
         Checkpoints(workdir / "checkpoints", keep=train.keep, monitor=monitor, mode=experiment.mode) as checkpoints,
     ):
         start = checkpoints.latest() or 0

@@ -10,7 +10,7 @@ import pathlib
 import platform
 import subprocess
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from jaxrec.errors import InputError
@@ -20,7 +20,12 @@ PACKAGES = ("jaxrec", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "num
 
 @contextlib.contextmanager
 def owned(
-    workdir: pathlib.Path, settings: Mapping[str, Any], *, free: Collection[str] = (), fresh: bool = False
+    workdir: pathlib.Path,
+    settings: Mapping[str, Any],
+    *,
+    free: Collection[str] = (),
+    completed: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
+    fresh: bool = False,
 ) -> Iterator[None]:
     """Makes a folder this process's own for a run and writes config.json into it.
 
@@ -28,6 +33,7 @@ def owned(
       workdir: made if it is not there.
       settings: all that the run follows from, plain values.
       free: dotted keys that may change when a run goes on.
+      completed: adds what an older version of the code left out of the settings that are stored there.
       fresh: move what is there aside first, whatever it is; nothing is deleted.
 
     Raises:
@@ -46,11 +52,13 @@ def owned(
             raise
         raise InputError(f"--workdir={workdir}: cannot make this folder ({error}). Name another.") from None
     with _locked(workdir):
-        wanted = json.loads(json.dumps(settings))
+        wanted = _as_stored(settings)
         file = workdir / "config.json"
         if file.exists() and any((workdir / "checkpoints").glob("[0-9]*")):  # else there is nothing to lose
-            found = _differences(json.loads(file.read_text()), wanted)
-            differences = [f"{key}: {old!r} -> {new!r}" for key, old, new in found if key not in free]
+            found = _as_stored(completed(json.loads(file.read_text())))
+            differences = [
+                f"{key}: {old!r} -> {new!r}" for key, old, new in _differences(found, wanted) if key not in free
+            ]
             if differences:
                 raise InputError(
                     f"--workdir={workdir} holds a run of another config ({'; '.join(differences)}). Name another "
@@ -114,6 +122,11 @@ def _locked(workdir: pathlib.Path) -> Iterator[None]:
         lock.write(f"process {os.getpid()} on {platform.node()} since {datetime.datetime.now():%Y-%m-%d %H:%M:%S}\n")
         lock.flush()
         yield
+
+
+def _as_stored(settings: Mapping[str, Any]) -> Any:
+    """Settings as they come back from JSON."""
+    return json.loads(json.dumps(settings))
 
 
 def _differences(old: Any, new: Any, path: str = "config") -> Iterator[tuple[str, Any, Any]]:

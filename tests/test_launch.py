@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -97,6 +98,26 @@ def test_another_config_on_the_folder_is_refused_with_the_difference(finished, c
     assert "--fresh" in line
     assert line.count("\n") == 1
     assert {path: path.read_bytes() for path in workdir.glob("*.json*")} == before
+
+
+def test_a_run_of_an_older_version_goes_on_where_the_defaults_are_its_own(finished, tmp_path, capsys):
+    """Keys that its version did not have yet count as their defaults; keys that are gone are a difference."""
+    workdir = shutil.copytree(finished[0], tmp_path / "old")
+    file = workdir / "config.json"
+    whole = json.loads(file.read_text())
+    older = {**whole, "model": {**whole["model"]}}
+    del older["ema"], older["model"]["dropout"]
+    flags = [*SMALL, "--config.train.steps=1000", f"--workdir={workdir}"]
+    file.write_text(json.dumps(older))
+    assert launch.main(flags) == 0
+    assert "This run is finished" in capsys.readouterr().out
+    assert json.loads(file.read_text()) == whole
+    file.write_text(json.dumps(older))
+    assert launch.main([*flags, "--config.ema=0.9"]) == 2
+    assert "(config.ema: 0.0 -> 0.9)" in capsys.readouterr().err
+    file.write_text(json.dumps({**whole, "gone": 3}))
+    assert launch.main(flags) == 2
+    assert "(config.gone: 3 -> None)" in capsys.readouterr().err
 
 
 def test_a_killed_run_goes_on_to_the_same_bits(finished, tmp_path):
