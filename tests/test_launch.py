@@ -106,7 +106,7 @@ def test_a_run_of_an_older_version_goes_on_where_the_defaults_are_its_own(finish
     file = workdir / "config.json"
     whole = json.loads(file.read_text())
     older = {**whole, "model": {**whole["model"]}}
-    del older["ema"], older["model"]["dropout"]
+    del older["ema"], older["model"]["kernel"]
     flags = [*SMALL, "--config.train.steps=1000", f"--workdir={workdir}"]
     file.write_text(json.dumps(older))
     assert launch.main(flags) == 0
