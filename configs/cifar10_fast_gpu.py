@@ -27,5 +27,6 @@ def get_config() -> ConfigDict:
                 "beta": 0.8,
             },
             "test_views": "mirror_and_shift",
+            "monitor": "loss",  # accuracy on a thousand images says little of the last epochs
         }
     )
