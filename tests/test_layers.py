@@ -80,6 +80,7 @@ CONVOLUTIONS = [
     (WIDE, {"features": 32, "padding": ((2, 1), (0, 1))}),
     (WIDE, {"features": 32, "kernel_size": (2, 3), "use_bias": False}),
     ((3, 13, 18, 32), {"features": 32, "kernel_size": (3, 4)}),
+    ((3, 6, 7, 64), {"features": 65}),
     # flax's own
     ((8, 17, 18, 4), {"feature_group_count": 2}),
     ((8, 17, 18, 5), {"kernel_dilation": 2}),

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+from flax import linen
 
 from jaxrec import losses
 from jaxrec.errors import InputError
@@ -46,6 +47,27 @@ def test_kernels_copy_their_input_to_the_first_outputs(variables):
     np.testing.assert_array_equal(kernel[..., :16], expected)
     bound = 1 / np.sqrt(9 * 16)  # PyTorch's uniform distribution
     assert 0.9 * bound < np.abs(kernel[..., 16:]).max() <= bound
+
+
+@pytest.mark.parametrize(("height", "width"), [(9, 9), (8, 8), (8, 9)])  # of 8 pixels the pools find 7 and 3
+def test_output_is_that_of_whole_convolutions(images, variables, height, width):
+    def group(x, *names):
+        for name in names:
+            kernel = params[f"Conv_{name}"]["kernel"]
+            x = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+            x = linen.max_pool(x, (2, 2), (2, 2)) if name % 2 == 0 else x
+            x = linen.gelu(x / np.sqrt(1 + 1e-5) + params[f"BatchNorm_{name}"]["bias"].reshape(1, 1, 1, -1))
+        return x
+
+    arrays, image = jax.tree.map(np.asarray, variables), images[:, :height, :width]
+    params, filters = arrays["params"], arrays["constants"]["whitening"]
+    windows = np.lib.stride_tricks.sliding_window_view(image, (2, 2), (1, 2)).transpose(0, 1, 2, 4, 5, 3)
+    x = windows.reshape(*windows.shape[:3], 12) @ filters
+    x = group(linen.gelu(x + params["bias"]), 0, 1, 2, 3)
+    expected = x.max((1, 2)) @ params["Dense_0"]["kernel"] / 9
+    model = WhitenedCNN(widths=(16, 20))
+    logits = jax.jit(lambda variables, image: model.apply(variables, image, train=False))(variables, image)
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_filters_are_not_trained(images):

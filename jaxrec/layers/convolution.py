@@ -214,10 +214,12 @@ def _along_kernel_by_gradient(
 def _by_rows_pays(kernel: Array, strides: tuple[int, int], y: Array) -> bool:
     """Whether the kernel's gradient is faster as matrix products than as a convolution.
 
-    The products also run over the kw - 1 columns at the edge, and need both channel counts to fill registers.
+    The products also run over the kw - 1 columns at the edge, and need both channel counts to fill registers. With
+    few channels that pays from 12 columns on, for a kernel of three, with more from 7.
     """
     _, kw, c, d = kernel.shape
-    return strides == (1, 1) and 6 * (kw - 1) <= y.shape[2] and min(c, d) >= 32
+    columns = 6 * (kw - 1) if min(c, d) < 64 else 3.5 * (kw - 1)
+    return strides == (1, 1) and columns <= y.shape[2] and min(c, d) >= 32
 
 
 def _by_rows(x: Array, kernel: Array, pads: Pads, precision: object) -> Array:

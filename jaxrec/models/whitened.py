@@ -65,8 +65,10 @@ class WhitenedCNN(nn.Module):
 
     def _convolution(self, x: Array, width: int, train: bool, pool: Callable[[Array], Array] | None = None) -> Array:
         """Convolution, pool, norm, activation: [B, H, W, C] -> [B, H', W', width]."""
+        # The pool drops an odd last row and column, so they are not computed.
+        padding = [(1, 1 - size % 2 if pool else 1) for size in x.shape[1:3]]
         x = layers.Conv(
-            width, (3, 3), padding=1, use_bias=False, kernel_init=_identity, dtype=self.dtype, max_pool=pool
+            width, (3, 3), padding=padding, use_bias=False, kernel_init=_identity, dtype=self.dtype, max_pool=pool
         )(x)
         norm = layers.BatchNorm(use_running_average=not train, momentum=0.6, use_scale=False, dtype=jnp.float32)
         return nn.gelu(norm(x).astype(self.dtype))
