@@ -148,7 +148,10 @@ def features_of(folder: str | None, shape: tuple[int, ...]) -> Features:
         return Features(lambda image: {"pixels": _rounded(image).reshape(len(image), -1)}, notes)
     what = "features"
     variables, step, average = learned_by(pathlib.Path(folder), what)
-    config, _, _ = from_flags([f"--config={pathlib.Path(folder, 'config.json')}"])
+    try:
+        config, _, _ = from_flags([f"--config={pathlib.Path(folder, 'config.json')}"])
+    except InputError as error:  # of an older version of the code
+        raise InputError(f"{what} = '{folder}': that run's config.json is no config today. {error}") from error
     result = result_of(pathlib.Path(folder))
     if config["experiment"] != "classify":
         raise InputError(f"{what} = '{folder}': a run of '{config['experiment']}'. Name a run of 'classify'.")

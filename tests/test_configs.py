@@ -16,6 +16,7 @@ SMALLER = {
     "AlexNet": {"width": 8, "hidden": (8,)},
     "ConvCritic": {"widths": (4, 4)},
     "ConvDecoder": {"widths": (4, 4)},
+    "ConvVAE": {"widths": (4,), "hidden": (8,), "latent": 4},
     "ResNetCritic": {"width": 4},
     "ResNetDecoder": {"width": 4},
     "CCT": {"depth": 1, "width": 16},
@@ -37,8 +38,8 @@ SHAPES = {"mnist": (28, 28, 1), "fashion_mnist": (28, 28, 1), "cifar10": (32, 32
 # elsewhere; what differs from another config in a number; what `test_tasks.py` runs.
 LONG = (
     *("cifar10_alexnet", "cifar10_cct", "cifar10_dcgan", "cifar10_densenet", "cifar10_fast_gpu", "cifar10_googlenet"),
-    *("cifar10_preact_resnet18", "cifar10_resnet20_paper", "cifar10_sngan", "cifar10_vgg16", "cifar10_vit_lite"),
-    *("cifar10_wrn", "mnist_cnn_best", "mnist_dcgan", "mnist_denoising_autoencoder"),
+    *("cifar10_preact_resnet18", "cifar10_resnet20_paper", "cifar10_sngan", "cifar10_vae", "cifar10_vgg16"),
+    *("cifar10_vit_lite", "cifar10_wrn", "mnist_cnn_best", "mnist_dcgan", "mnist_denoising_autoencoder"),
     *("mnist_iwae", "digits_autoencoder", "digits_gan", "digits_vae"),
 )
 

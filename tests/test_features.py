@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pathlib
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -392,6 +393,12 @@ def test_bad_input_is_one_line(recogniser, generated, tmp_path, monkeypatch, cap
         line = capsys.readouterr().err
         assert said in line, line
         assert line.count("\n") == 1
+    older = shutil.copytree(recogniser, tmp_path / "older")
+    config = json.loads((older / "config.json").read_text())
+    (older / "config.json").write_text(json.dumps({**config, "gone": 1}))
+    assert launch.main(["distance", made, f"--features={older}"]) == 2
+    line = capsys.readouterr().err
+    assert f"features = '{older}': that run's config.json is no config today. config.gone" in line, line
     monkeypatch.setattr(features, "result_of", lambda folder: None)
     assert launch.main(["distance", made, features_flag]) == 2
     assert "that run is not finished" in capsys.readouterr().err
