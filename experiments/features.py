@@ -9,10 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from experiments.config import from_flags
 from experiments.experiment import Study
 from experiments.make import make
-from experiments.stored import learned_by, result_of
+from experiments.stored import config_of, learned_by, result_of
 from jaxrec import distances, models, preprocess
 from jaxrec.data.pipeline import Dataset
 from jaxrec.errors import InputError
@@ -148,10 +147,7 @@ def features_of(folder: str | None, shape: tuple[int, ...]) -> Features:
         return Features(lambda image: {"pixels": _rounded(image).reshape(len(image), -1)}, notes)
     what = "features"
     variables, step, average = learned_by(pathlib.Path(folder), what)
-    try:
-        config, _, _ = from_flags([f"--config={pathlib.Path(folder, 'config.json')}"])
-    except InputError as error:  # of an older version of the code
-        raise InputError(f"{what} = '{folder}': that run's config.json is no config today. {error}") from error
+    config = config_of(pathlib.Path(folder), what)
     result = result_of(pathlib.Path(folder))
     if config["experiment"] != "classify":
         raise InputError(f"{what} = '{folder}': a run of '{config['experiment']}'. Name a run of 'classify'.")

@@ -6,9 +6,8 @@ import pathlib
 import jax
 import numpy as np
 
-from experiments.config import from_flags
 from experiments.experiment import Experiment, prepare
-from experiments.stored import chosen
+from experiments.stored import chosen, config_of
 from jaxrec.errors import InputError
 from jaxrec.gallery import grid
 from jaxrec.program import state_template
@@ -41,7 +40,7 @@ def sample(workdir: pathlib.Path, *, images: Count = 64, seed: Seed = 0, classes
       InputError: there is no such run, it makes no images, or none of these classes.
     """
     with chosen(workdir, "--workdir") as (checkpoints, step):
-        config, _, _ = from_flags([f"--config={workdir / 'config.json'}"])
+        config = config_of(workdir, "--workdir")
         experiment, _, parallel = prepare(config)
         if experiment.generate is None:
             raise InputError(f"--workdir={workdir}: a run of '{config['experiment']}' makes no images.")

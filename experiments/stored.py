@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+from experiments.config import from_flags
 from jaxrec.checkpoint import Checkpoints
 from jaxrec.errors import InputError
 from jaxrec.types import PyTree
@@ -36,6 +37,19 @@ def result_of(folder: pathlib.Path) -> dict[str, Any] | None:
     """What result.json holds, or None of a run that is not finished."""
     file = folder / "result.json"
     return json.loads(file.read_text()) if file.exists() else None
+
+
+def config_of(folder: pathlib.Path, what: str) -> dict[str, Any]:
+    """A run's config, complete and checked. Arguments as in `chosen`.
+
+    Raises:
+      InputError: it is no config of this version of the code.
+    """
+    try:
+        config, _, _ = from_flags([f"--config={folder / 'config.json'}"])
+    except InputError as error:
+        raise InputError(f"{what} = '{folder}': that run's config.json is no config today. {error}") from error
+    return config
 
 
 def learned_by(folder: pathlib.Path, what: str) -> tuple[PyTree, int, bool]:

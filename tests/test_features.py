@@ -402,6 +402,6 @@ def test_bad_input_is_one_line(recogniser, generated, tmp_path, monkeypatch, cap
     monkeypatch.setattr(features, "result_of", lambda folder: None)
     assert launch.main(["distance", made, features_flag]) == 2
     assert "that run is not finished" in capsys.readouterr().err
-    monkeypatch.setattr(features, "from_flags", lambda flags: ({"experiment": "vae"}, "", []))
+    monkeypatch.setattr(features, "config_of", lambda folder, what: {"experiment": "vae"})
     assert launch.main(["distance", made, features_flag]) == 2
     assert "a run of 'vae'. Name a run of 'classify'" in capsys.readouterr().err
