@@ -28,7 +28,13 @@ def shapes_of(network, *inputs):
 @pytest.mark.parametrize("classes", [None, 10])
 @pytest.mark.parametrize(
     "critic",
-    [DenseCritic(), ConvCritic(norm="batch"), ConvCritic(norm="layer", dtype="bfloat16"), ResNetCritic(width=8)],
+    [
+        DenseCritic(),
+        ConvCritic(norm="batch"),
+        ConvCritic(norm="layer", dtype="bfloat16"),
+        ConvCritic(widths=(4,), hidden=(6, 5)),
+        ResNetCritic(width=8),
+    ],
     ids=lambda critic: type(critic).__name__,
 )
 def test_critics_give_one_number_for_an_image(critic, classes, shape):
@@ -90,3 +96,15 @@ def test_a_generator_hears_the_class_and_stays_in_range():
     loud = generator.apply(variables, 10 * noise, jnp.zeros(4, jnp.int32), train=False)
     assert 0.99 < np.abs(loud).max() <= 1
     assert np.abs(images[0] - images[1]).max(axis=(1, 2, 3)).min() > 1e-3
+
+
+@pytest.mark.parametrize(("hidden", "sums"), [((), True), ((8,), False)])
+def test_without_a_hidden_layer_a_logit_is_a_sum_over_places(hidden, sums):
+    """What two corners change together is what each changes alone, unless a layer has seen both."""
+    critic, (one, two) = ConvCritic(widths=(4, 4), hidden=hidden), np.zeros((2, 16, 16, 1), np.float32)
+    one[:4, :4], two[-4:, -4:] = 1, 1
+    images = np.stack([np.zeros_like(one), one, two, one + two])
+    variables = critic.init(jax.random.key(0), images, train=False)
+    nothing, first, second, both = critic.apply(variables, images, train=False)
+    rest = both - first - second + nothing
+    assert abs(rest) < 1e-6 if sums else abs(rest) > 1e-3 * abs(both)

@@ -84,6 +84,16 @@ def linear_rule(rate: Rate, blocks: Count, *, from_zero: bool = False) -> list[f
     return [rate * step / max(steps[-1], 1) for step in steps]
 
 
+def dense_layers(
+    x: Array, widths: Widths, activation: str, *, dtype: str, dropout: Rate = 0.0, train: bool = False
+) -> Array:
+    """Maps [B, D] through a dense layer of each width, each with an activation of `ACTIVATIONS` and dropout."""
+    for width in widths:
+        x = ACTIVATIONS[activation](nn.Dense(width, dtype=dtype)(x))
+        x = nn.Dropout(dropout, deterministic=not train)(x)
+    return x
+
+
 def mean_logits(x: Array, classes: Count) -> Array:
     """Logits [B, K] of the mean over pixels of [B, H, W, C], in float32."""
     return nn.Dense(classes, dtype=jnp.float32)(x.mean((1, 2), dtype=jnp.float32))
@@ -91,10 +101,7 @@ def mean_logits(x: Array, classes: Count) -> Array:
 
 def dense_logits(x: Array, hidden: Widths, classes: Count, *, dropout: Rate, train: bool, dtype: str) -> Array:
     """Logits [B, K] of all pixels of [B, H, W, C], in float32, through dense layers, each with relu and dropout."""
-    x = x.reshape(x.shape[0], -1)
-    for width in hidden:
-        x = nn.relu(nn.Dense(width, dtype=dtype)(x))
-        x = nn.Dropout(dropout, deterministic=not train)(x)
+    x = dense_layers(x.reshape(x.shape[0], -1), hidden, "relu", dropout=dropout, train=train, dtype=dtype)
     return nn.Dense(classes, dtype=jnp.float32)(x.astype(jnp.float32))
 
 

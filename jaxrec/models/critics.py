@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxrec import layers
-from jaxrec.models.blocks import ACTIVATIONS, batch_norm, something_left
+from jaxrec.models.blocks import ACTIVATIONS, batch_norm, dense_layers, something_left
 from jaxrec.types import Array, Count, Widths
 
 
@@ -33,23 +33,23 @@ class DenseCritic(nn.Module):
     def __call__(self, image: Array, label: Array | None = None, *, train: bool) -> Array:
         """Maps images [B, H, W, C], and labels [B] where there are classes, to logits [B]."""
         del train
-        x = image.reshape(image.shape[0], -1)
-        for width in self.widths:
-            x = ACTIVATIONS[self.activation](nn.Dense(width, dtype=self.dtype)(x))
+        x = dense_layers(image.reshape(image.shape[0], -1), self.widths, self.activation, dtype=self.dtype)
         return _judge(x, label, self.classes)
 
 
 class ConvCritic(nn.Module):
-    """Convolutions of stride 2, each with a leaky relu of slope 0.2, then one dense layer.
+    """Convolutions of stride 2 and dense layers, each with a leaky relu of slope 0.2, then the logit.
 
     The discriminator of DCGAN (Radford et al., 2016) with norm = "batch", whose statistics are those of a batch of real
     or of generated images. A gradient penalty asks for a norm within one example, or none (Gulrajani et al., 2017).
+    Without `hidden` the logit is a sum over places, and no unit has seen more of the image than its convolutions reach.
 
     Attributes:
       classes: number of classes K; None: unconditional.
       widths: channels of each convolution.
       kernel: side of the square kernels.
       norm: after each convolution but the first: none, batch or layer (over all of an example).
+      hidden: widths of the dense layers before the logit.
       dtype: of the computation; parameters, norms and logits stay float32.
     """
 
@@ -57,6 +57,7 @@ class ConvCritic(nn.Module):
     widths: Widths = (64, 128)
     kernel: Count = 4
     norm: Literal["none", "batch", "layer"] = "none"
+    hidden: Widths = ()
     dtype: Literal["float32", "bfloat16"] = "float32"
 
     @nn.compact
@@ -72,7 +73,8 @@ class ConvCritic(nn.Module):
             elif norm == "layer":
                 x = nn.LayerNorm(reduction_axes=(1, 2, 3), dtype=jnp.float32)(x).astype(self.dtype)
             x = ACTIVATIONS["leaky_relu"](x)
-        return _judge(x.reshape(x.shape[0], -1), label, self.classes)
+        x = dense_layers(x.reshape(x.shape[0], -1), self.hidden, "leaky_relu", dtype=self.dtype)
+        return _judge(x, label, self.classes)
 
 
 class ResNetCritic(nn.Module):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxrec import layers
-from jaxrec.models.blocks import ACTIVATIONS, batch_norm, norm_relu
+from jaxrec.models.blocks import ACTIVATIONS, batch_norm, dense_layers, norm_relu
 from jaxrec.types import Array, Count, Shape, Widths
 
 
@@ -30,9 +30,7 @@ class DenseDecoder(nn.Module):
     def __call__(self, code: Array, *, train: bool) -> Array:
         """Maps codes [B, Z] to pixels [B, H, W, C] without bounds: logits, as a sigmoid or tanh takes them."""
         del train
-        x = code
-        for width in self.widths:
-            x = ACTIVATIONS[self.activation](nn.Dense(width, dtype=self.dtype)(x))
+        x = dense_layers(code, self.widths, self.activation, dtype=self.dtype)
         pixels = nn.Dense(math.prod(self.shape), dtype=jnp.float32)(x.astype(jnp.float32))
         return pixels.reshape(-1, *self.shape)
 

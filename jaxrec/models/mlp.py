@@ -5,7 +5,7 @@ from typing import Literal
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxrec.models.blocks import ACTIVATIONS
+from jaxrec.models.blocks import dense_layers
 from jaxrec.types import Array, Count, Rate, Widths
 
 
@@ -30,7 +30,5 @@ class MLP(nn.Module):
     def __call__(self, image: Array, *, train: bool) -> Array:
         """Maps images [B, H, W, C] to logits [B, K]; `train` switches dropout on."""
         x = image.reshape(image.shape[0], -1)  # [B, D]
-        for width in self.widths:
-            x = ACTIVATIONS[self.activation](nn.Dense(width, dtype=self.dtype)(x))
-            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = dense_layers(x, self.widths, self.activation, dropout=self.dropout, train=train, dtype=self.dtype)
         return nn.Dense(self.classes, dtype=jnp.float32)(x.astype(jnp.float32))
