@@ -33,7 +33,7 @@ class Loss(NamedTuple):
 LOSSES = [
     Loss("minimax", "mnist_dcgan", 1, ("loss.name=minimax",)),
     Loss("non_saturating", "mnist_dcgan", 1),
-    Loss("least_squares", "mnist_dcgan", 1, ("loss.name=least_squares",)),
+    Loss("least_squares", "mnist_dcgan", 1, ("loss.name=least_squares", "r1=10.0")),
     Loss("wasserstein", "mnist_wgan_gp", 5),
     Loss("hinge", "mnist_sngan", 5),
 ]
