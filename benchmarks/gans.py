@@ -5,7 +5,7 @@
 For each data set a recogniser is trained, whose features judge all that follows, then two autoencoders, then a run
 for each loss and seed. A distance is that of the whole test split, in the state that validation chose; its excess is
 what it has over that of as many real training images. Runs that are finished are not repeated, interrupted ones go on,
-and --tables only writes the table.
+and --tables only writes the table, in which a row without a finished run keeps what it says.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import pathlib
 import statistics
 from typing import NamedTuple
 
-from results import ROOT, launch, summary, table, verdict, write_table
+from results import NOT_RUN, ROOT, launch, summary, table, verdict, write_table
 
 DATA = ("mnist", "fashion_mnist")
 AUTOENCODERS = {"vae": ("conditional=True",), "vae_untold": ()}  # told the class, as the others are, and told nothing
@@ -53,7 +53,7 @@ def row(data: str, loss: Loss, workdir: pathlib.Path) -> str:
     found = [value for seed in range(loss.seeds) if (value := distance(workdir / data / loss.name / str(seed)))]
     told, untold = (distance(workdir / data / name) for name in AUTOENCODERS)
     if not (found and told and untold):
-        return f"{head} | not run yet | 0 of {loss.seeds} | | | | |"
+        return f"{head} | {NOT_RUN} | 0 of {loss.seeds} | | | | |"
     values, floor = [value for value, _ in found], found[0][1]
     shares = [(value - floor) / (told[0] - told[1]) for value in values]
     missing = f" of {loss.seeds}" * (len(values) < loss.seeds)

@@ -11,7 +11,7 @@ import argparse
 import json
 import pathlib
 
-from results import ROOT, launch, summary, table, write_table
+from results import NOT_RUN, ROOT, launch, summary, table, write_table
 
 SEEDS = 3
 NETWORK = ("model.widths=(1000, 500, 250)", "model.activation=gelu", "standardise=False")
@@ -23,7 +23,7 @@ def accuracy(folder: pathlib.Path) -> str:
     """Mean and deviation on the test split, in percent, of the runs that are finished below a folder."""
     results = [json.loads(file.read_text()) for file in sorted(folder.glob("*/result.json"))]
     found = [100 * result["metrics"]["test"]["accuracy"] for result in results]
-    return f"{summary(found, digits=2)} % (n = {len(found)})" if found else "not run yet"
+    return f"{summary(found, digits=2)} % (n = {len(found)})" if found else NOT_RUN
 
 
 def run(bodies: dict[str, tuple[str, ...]], encoder: pathlib.Path, workdir: pathlib.Path) -> None:

@@ -3,14 +3,14 @@
     python benchmarks/results.py [--workdir=runs/results] [--only=mnist_cnn] [--tables]
 
 Every number comes from the runs' own result.json. Runs that are finished are not repeated, interrupted ones go on, and
---tables only writes the tables. Each seed is a process of its own, started like any user's.
+--tables only writes the tables, in which a row without a finished run keeps what it says. Each seed is a process of its
+own, started like any user's.
 """
 
 import argparse
 import json
 import pathlib
 import platform
-import re
 import statistics
 import subprocess
 import sys
@@ -102,6 +102,7 @@ MEASURES = [
 
 
 SPLITS = ("test", "validation")
+NOT_RUN = "not run yet"
 
 
 def launch(config: str, *overrides: str, workdir: pathlib.Path) -> None:
@@ -128,7 +129,7 @@ def row(claim: Claim, workdir: pathlib.Path) -> str:
     folders = finished(claim, workdir)
     bars = f">= {100 * claim.accuracy:.1f} %" + (f", < {claim.seconds:.0f} s" if claim.seconds else "")
     if not folders:
-        return f"| `configs/{claim.config}.py` | not run yet | 0 of {claim.seeds} | | | | {bars} | | |"
+        return f"| `configs/{claim.config}.py` | {NOT_RUN} | 0 of {claim.seeds} | | | | {bars} | | |"
     results = [json.loads((folder / "result.json").read_text()) for folder in folders]
     versions = json.loads((folders[0] / "environment.json").read_text())[-1]
     accuracy, validation = ([_accuracy(result["metrics"][split]) for result in results] for split in SPLITS)
@@ -150,7 +151,7 @@ def measured(measure: Measure, workdir: pathlib.Path) -> str:
     config = f"| `configs/{measure.config}.py` | {measure.what}"
     bar = f"{'<=' if measure.at_most else '>='} {measure.limit}"
     if not folders:
-        return f"{config} | not run yet | 0 of {measure.seeds} | | {bar} | | | |"
+        return f"{config} | {NOT_RUN} | 0 of {measure.seeds} | | {bar} | | | |"
     results = [json.loads((folder / "result.json").read_text()) for folder in folders]
     values = [measure.of(result["metrics"]["test"]) for result in results]
     versions = json.loads((folders[0] / "environment.json").read_text())[-1]
@@ -181,10 +182,14 @@ def _accuracy(metrics: dict[str, float]) -> float:
 
 
 def write_table(file: pathlib.Path, name: str, lines: list[str]) -> None:
-    """Puts the table between the markers of a document."""
-    written = "\n".join([f"<!-- {name} -->", *lines, f"<!-- end of {name} -->"])
-    text = re.sub(f"<!-- {name} -->.*<!-- end of {name} -->", lambda _: written, file.read_text(), flags=re.S)
-    file.write_text(text)
+    """Puts the table between the markers of a document; a row whose runs are not at hand keeps what it says there."""
+    first, last = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    before, _, rest = file.read_text().partition(first)
+    old, _, after = rest.partition(last)
+    for index, line in enumerate(lines):
+        head, missing, _ = line.partition(f"| {NOT_RUN} |")
+        lines[index] = next((row for row in old.splitlines() if missing and row.startswith(head)), line)
+    file.write_text("\n".join([before + first, *lines, last + after]))
 
 
 def table(head: str) -> list[str]:
