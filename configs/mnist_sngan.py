@@ -15,18 +15,19 @@ from ml_collections import ConfigDict
 
 def get_config() -> ConfigDict:
     """Plain values; `experiments/gan.py` says what each means."""
+    adam, fall = {"name": "adam", "b1": 0.0, "b2": 0.9}, {"name": "warmup_cosine", "end": 0.2}
     return ConfigDict(
         {
             "experiment": "gan",
             "seed": 0,
-            "train": {"batch_size": 64, "epochs": 8},
+            "train": {"batch_size": 64, "epochs": 6},
             "data": {"name": "tfds", "dataset": "mnist", "validation": 0.1},
             "generator": {"name": "ConvDecoder", "widths": (64, 32), "norm": "batch"},
             "discriminator": {"name": "ConvCritic", "widths": (32, 64), "hidden": (256,)},
             "loss": {"name": "hinge"},
             "spectral_norm": True,
-            "optimizer": {"name": "adam", "learning_rate": 2e-3, "b1": 0.0, "b2": 0.9},
-            "discriminator_optimizer": {"name": "adam", "learning_rate": 3e-3, "b1": 0.0, "b2": 0.9},
+            "optimizer": {**adam, "learning_rate": {**fall, "peak": 2e-3}},
+            "discriminator_optimizer": {**adam, "learning_rate": {**fall, "peak": 3e-3}},
             "conditional": True,
             "latent": 64,
             "ema": 0.999,
