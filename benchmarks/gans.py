@@ -57,11 +57,13 @@ def row(data: str, loss: Loss, workdir: pathlib.Path) -> str:
     values, floor = [value for value, _ in found], found[0][1]
     shares = [(value - floor) / (told[0] - told[1]) for value in values]
     missing = f" of {loss.seeds}" * (len(values) < loss.seeds)
+    below = sum(share <= LIMIT for share in shares)
+    some = f"met by {below} of {len(shares)} seeds" + " so far" * bool(missing)
     return (
         f"{head} | {summary(values, digits=3)} | {len(values)}{missing} | {floor:.3f} | "
         f"{told[0]:.3f}: {statistics.mean(shares):.2f}{f', worst {max(shares):.2f}' * (len(shares) > 1)} | "
         f"{untold[0]:.3f}: {(statistics.mean(values) - floor) / (untold[0] - untold[1]):.2f} | "
-        f"{verdict(max(shares) <= LIMIT, missing)} |"
+        f"{some if 0 < below < len(shares) else verdict(below > 0, missing)} |"
     )
 
 
