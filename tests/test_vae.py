@@ -54,6 +54,7 @@ def test_shapes_and_labels(model, classes):
     outputs, other = called(label, (label + 1) % 3)
     shapes = {"mean": (4, 3), "log_var": (4, 3), "code": (4, 5, 3), "logits": (4, 5, 7, 6, 2), "log_scale": ()}
     assert {name: value.shape for name, value in outputs.items()} == shapes
+    np.testing.assert_allclose(outputs["log_scale"], -1, rtol=1e-6)
     for name in ("mean", "logits"):
         assert (outputs[name] != other[name]).any() == bool(classes)
 
