@@ -6,8 +6,8 @@ A discriminator of slope 1 is weak, so it learns faster than the generator. With
 on Fashion-MNIST.
 
 Frechet distance 0.121 ± 0.006 (real images': 0.086) by the features of mnist_lenet5 on the whole test split, on
-Fashion-MNIST 0.162 ± 0.014 (0.068), n = 5 seeds each; less than three minutes of training on one of 2 cores, up to five beside
-other work. docs/results.md has the other losses.
+Fashion-MNIST 0.162 ± 0.014 (0.068), n = 5 seeds each; less than three minutes of training on one of 2 cores, up to
+five beside other work. docs/results.md has the other losses.
 """
 
 from ml_collections import ConfigDict
