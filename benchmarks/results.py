@@ -66,27 +66,26 @@ def _pca(test: dict[str, float]) -> str:
     return f"PCA {test['pca_squared_error']:.2f}"
 
 
+def _share(test: dict[str, float]) -> float:
+    return test["squared_error"] / test["pca_squared_error"]
+
+
+def _gain(test: dict[str, float]) -> float:
+    return 100 * (test["probe_accuracy"] - test["pca_probe_accuracy"])
+
+
+def _probe(test: dict[str, float]) -> str:
+    return f"{100 * test['probe_accuracy']:.2f} %"
+
+
+PROBE = "linear probe of the code, points above PCA-30's"
 MEASURES = [
-    Measure(
-        *("digits_autoencoder", 5, "squared error / PCA-8's"),
-        lambda test: test["squared_error"] / test["pca_squared_error"],
-        _pca,
-        1.0,
-    ),
+    Measure("digits_autoencoder", 5, "squared error / PCA-8's", _share, _pca, 1.0),
     Measure("mnist_autoencoder", 1, "squared error per image", lambda test: test["squared_error"], _pca, 3.0),
-    Measure(
-        *("mnist_autoencoder", 1, "squared error / PCA-30's"),
-        lambda test: test["squared_error"] / test["pca_squared_error"],
-        _pca,
-        0.25,
-    ),
-    Measure(
-        *("mnist_autoencoder", 1, "linear probe of the code, points above PCA-30's"),
-        lambda test: 100 * (test["probe_accuracy"] - test["pca_probe_accuracy"]),
-        lambda test: f"{100 * test['probe_accuracy']:.2f} %",
-        2.0,
-        at_most=False,
-    ),
+    Measure("mnist_autoencoder", 1, "squared error / PCA-30's", _share, _pca, 0.25),
+    Measure("mnist_autoencoder", 1, PROBE, _gain, _probe, 2.0, at_most=False),
+    Measure("mnist_conv_autoencoder", 1, "squared error / PCA-30's", _share, _pca, 0.25),
+    Measure("mnist_denoising_autoencoder", 1, PROBE, _gain, _probe, 2.0, at_most=False),
     Measure("mnist_vae", 1, "NLL, nats", lambda test: test["nll"], lambda test: f"elbo {test['elbo']:.2f}", 87.0),
     Measure(
         *("mnist_iwae", 1, "NLL, nats; 28 epochs from mnist_vae"),
