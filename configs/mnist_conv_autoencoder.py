@@ -2,7 +2,8 @@
 
     python launch.py --config=configs/mnist_conv_autoencoder.py
 
-Aimed at 25 % or less of the squared error of PCA-30 on 2 cores. Not run yet (n = 0).
+Squared error 3.13 per test image, 22.6 % of PCA-30's, and a linear probe of the code reads 92.70 % of the labels, of
+PCA-30's 89.62 % (n = 1 seed), 13 minutes of training on one of 2 cores.
 """
 
 from ml_collections import ConfigDict
