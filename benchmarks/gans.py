@@ -58,12 +58,14 @@ def row(data: str, loss: Loss, workdir: pathlib.Path) -> str:
     shares = [(value - floor) / (told[0] - told[1]) for value in values]
     missing = f" of {loss.seeds}" * (len(values) < loss.seeds)
     below = sum(share <= LIMIT for share in shares)
-    some = f"met by {below} of {len(shares)} seeds" + " so far" * bool(missing)
+    met = verdict(below > 0, missing)
+    if 0 < below < len(shares):
+        met = met.replace("met", f"met by {below} of {len(shares)} seeds")
     return (
         f"{head} | {summary(values, digits=3)} | {len(values)}{missing} | {floor:.3f} | "
         f"{told[0]:.3f}: {statistics.mean(shares):.2f}{f', worst {max(shares):.2f}' * (len(shares) > 1)} | "
         f"{untold[0]:.3f}: {(statistics.mean(values) - floor) / (untold[0] - untold[1]):.2f} | "
-        f"{some if 0 < below < len(shares) else verdict(below > 0, missing)} |"
+        f"{met} |"
     )
 
 
