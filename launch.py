@@ -10,7 +10,7 @@
 FILE is a Python file with get_config(), such as configs/digits_cnn.py, or the config.json of a run. Any argument of
 anything the config names can be set: --config.optimizer.learning_rate=3e-4. The same command on the same workdir goes
 on where the run stopped. show_data and lr_find leave runs alone: they write <command>.png. A command's own flags are
-the arguments of its function, experiments/<command>.py says what they mean.
+the arguments of its function, experiments/commands/<command>.py says what they mean.
 
 Options:
     --workdir=FOLDER   the run's folder; runs/<name of the config> by default, runs/<command>/<name> for a command
@@ -40,8 +40,8 @@ def main(argv: list[str]) -> int:
         return doctor()
     from absl import flags  # not before: the doctor looks after machines on which this fails
 
-    from experiments import commands
-    from experiments.config import from_flags
+    from experiments.settings import command_line
+    from experiments.settings.flags import from_flags
 
     options = flags.FlagValues()
     flags.DEFINE_string("workdir", None, "", flag_values=options)
@@ -49,17 +49,17 @@ def main(argv: list[str]) -> int:
     flags.DEFINE_integer("seeds", None, "", lower_bound=1, flag_values=options)
     for name in ("fresh", "smoke", "debug"):
         flags.DEFINE_bool(name, False, "", flag_values=options)
-    command = next((word for word in argv if word in commands.COMMANDS), "")
+    command = next((word for word in argv if word in command_line.COMMANDS), "")
     try:
         if command:
-            commands.define_flags(command, options)
-        configured = not command or commands.takes(command, "config")
+            command_line.define_flags(command, options)
+        configured = not command or command_line.takes(command, "config")
         config, name, left = from_flags(argv) if configured else ({}, "", argv)
         words = options(["launch.py", *left])[1:]
         if words != [command] * bool(command):
-            allowed = ", ".join(("doctor", *commands.COMMANDS))
+            allowed = ", ".join(("doctor", *command_line.COMMANDS))
             raise InputError(f"Unknown command {' '.join(words)!r}. There are: {allowed}; the rest are --flags.")
-        own = commands.read_flags(command, options) if command else {}
+        own = command_line.read_flags(command, options) if command else {}
         folder = options.workdir or ("/".join(("runs", *words, name)) if configured else None)
         return launch(config, folder and pathlib.Path(folder), options, command, own)
     except (InputError, DivergedError, flags.Error) as error:
@@ -74,7 +74,7 @@ def main(argv: list[str]) -> int:
 
 def doctor() -> int:
     """Prints what is installed and found, and what is wrong with it."""
-    from jaxrec.doctor import report
+    from jaxrec.machine.doctor import report
 
     text, troubles = report()
     print(text, *(f"TROUBLE: {trouble}" for trouble in troubles), sep="\n")
@@ -83,10 +83,10 @@ def doctor() -> int:
 
 def launch(config: dict, workdir: pathlib.Path | None, options: Any, command: str, own: dict[str, Any]) -> int:
     """Starts JAX and carries a command or a config out; `--smoke` stops a run halfway once, so that it resumes too."""
-    from experiments.commands import call
-    from experiments.repeat import repeat
-    from experiments.run import run
-    from jaxrec import startup
+    from experiments.commands.repeat import repeat
+    from experiments.commands.run import run
+    from experiments.settings.command_line import call
+    from jaxrec.machine import startup
 
     startup.select_platform(options.platform)
     print(*filter(None, (startup.device_line(), startup.use_compile_cache())), sep="\n", flush=True)

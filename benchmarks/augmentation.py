@@ -20,11 +20,13 @@ import numpy as np
 import optax
 from operations import medians
 
-from jaxrec import augment, losses, mix, preprocess
-from jaxrec.data.pipeline import train_batches
+from jaxrec import augment, losses
+from jaxrec.augment import mix
+from jaxrec.data import transforms
+from jaxrec.data.batches import train_batches
+from jaxrec.engine.program import Program, compile_task
 from jaxrec.models import CNN
-from jaxrec.program import Program, compile_task
-from jaxrec.task import State, from_loss
+from jaxrec.tasks.task import State, from_loss
 from jaxrec.types import Batch
 
 LOOP = 10  # batches in one call
@@ -40,14 +42,14 @@ PAIRS = {"mixup": mix.mixup, "cutmix": mix.cutmix, "mixup_or_cutmix": mix.mixup_
 
 def measure_operations(arrays: Batch, batch_size: int, seconds: float, only: str) -> None:
     resident = jax.device_put(arrays)
-    transforms = {
-        "gather, scale": preprocess.unit_range,
-        "keys alone": preprocess.augmented([lambda image, key: image + jax.random.uniform(key, ())], seed=0),
-        **{name: preprocess.augmented(functions, seed=0) for name, functions in SINGLE.items()},
-        **{name: preprocess.augmented([], pair, seed=0) for name, pair in PAIRS.items()},
+    prepared = {
+        "gather, scale": transforms.unit_range,
+        "keys alone": transforms.augmented([lambda image, key: image + jax.random.uniform(key, ())], seed=0),
+        **{name: transforms.augmented(functions, seed=0) for name, functions in SINGLE.items()},
+        **{name: transforms.augmented([], pair, seed=0) for name, pair in PAIRS.items()},
     }
     calls = {}
-    for name, transform in transforms.items():
+    for name, transform in prepared.items():
         if calls and only not in name:
             continue
         train = train_batches(arrays, batch_size=batch_size, transform=transform)
@@ -71,11 +73,11 @@ def in_a_loop(fetch: Callable) -> Callable:
 
 
 def measure_step(arrays: Batch, batch_size: int, rounds: int) -> None:
-    standardise = preprocess.standardise(*preprocess.moments(arrays["image"]))
+    standardise = transforms.standardise(*transforms.moments(arrays["image"]))
     task = from_loss(CNN(widths=(32, 64, 64), pool_last=False), losses.softmax_cross_entropy, optax.adam(1e-3))
     calls = []
-    for randomise in (preprocess.unit_range, preprocess.augmented(CROP_AND_FLIP, seed=0)):
-        transform = preprocess.chain(randomise, standardise)
+    for randomise in (transforms.unit_range, transforms.augmented(CROP_AND_FLIP, seed=0)):
+        transform = transforms.chain(randomise, standardise)
         program = compile_task(task, train_batches(arrays, batch_size=batch_size, transform=transform))
         calls.append(functools.partial(take_steps, program, [program.init()]))
     times = [[taken / LOOP for taken in medians(calls, (), 1)] for _ in range(rounds)]

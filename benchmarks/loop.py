@@ -22,15 +22,17 @@ from flax import linen as nn
 from peers import data
 from rich.console import Console
 
-from jaxrec import hooks, losses, preprocess
-from jaxrec.checkpoint import Checkpoints
-from jaxrec.data.pipeline import train_batches
+from jaxrec import losses
+from jaxrec.data import transforms
+from jaxrec.data.batches import train_batches
+from jaxrec.engine import hooks
+from jaxrec.engine.checkpoint import Checkpoints
+from jaxrec.engine.loop import fit
+from jaxrec.engine.program import Program, compile_task
 from jaxrec.models import CNN, MLP
-from jaxrec.program import Program, compile_task
-from jaxrec.progress import ProgressLine
-from jaxrec.records import Records
-from jaxrec.task import from_loss
-from jaxrec.train import fit
+from jaxrec.output.progress import ProgressLine
+from jaxrec.output.records import Records
+from jaxrec.tasks.task import from_loss
 
 CASES = {
     "digits CNN 32-64-D128, 8x8x1, batch 64": (CNN(widths=(32, 64), hidden=(128,), padding="SAME"), (8, 8, 1), 64),
@@ -45,7 +47,7 @@ def measure(
 ) -> list[tuple[float, float, float]]:
     """Images/s of fit, of fit with one step in a call, and of the bare step, for each round."""
     arrays = data.digits(shape)
-    transform = preprocess.standardise(*preprocess.moments(arrays["image"]))
+    transform = transforms.standardise(*transforms.moments(arrays["image"]))
     train = train_batches(arrays, batch_size=batch_size, transform=transform)
     task = from_loss(model, losses.softmax_cross_entropy, optax.adam(1e-3))
     program, one_by_one = (compile_task(task, train, steps_per_call=count) for count in (None, 1))

@@ -10,18 +10,20 @@ from flax import linen as nn
 
 from experiments.experiment import Augment, Autoencoder, Data, Experiment, Optimizer, Reconstruction, Study, Train
 from experiments.images import check_unit_range, in_turn, read_images
-from experiments.make import make, make_optimizer
+from experiments.settings.make import make, make_optimizer
 from jaxrec import augment as augmentations
-from jaxrec import codes, metrics, preprocess, reconstruction
-from jaxrec.average import averaged, with_average
-from jaxrec.data.pipeline import Batches, Dataset, Transform
-from jaxrec.gallery import contact_sheet, filter_grid
-from jaxrec.hooks import every
-from jaxrec.metrics import Metrics
+from jaxrec import metrics
+from jaxrec.data import transforms
+from jaxrec.data.batches import Batches, Dataset, Transform
+from jaxrec.engine.hooks import every
+from jaxrec.engine.loop import Hook, Moment
+from jaxrec.losses import reconstruction
+from jaxrec.metrics import Metrics, probes
 from jaxrec.models import autoencoders
-from jaxrec.summary import layer_table
-from jaxrec.task import State, from_loss
-from jaxrec.train import Hook, Moment
+from jaxrec.output.layers import layer_table
+from jaxrec.output.pictures import contact_sheet, filter_grid
+from jaxrec.tasks.average import averaged, with_average
+from jaxrec.tasks.task import State, from_loss
 from jaxrec.types import Array, Batch, Count, Key, NonNegative, Positive, Rate, Seed
 
 COLUMNS = 10  # images of a sheet
@@ -75,10 +77,10 @@ def build(
     changes, corruptions = ([make(augmentations, spec) for spec in specs] for specs in (augment, corrupt))
     if overfit:
         changes, corruptions = [], []
-    randomise = preprocess.augmented(changes, seed=seed) if changes else preprocess.unit_range
-    shown = preprocess.corrupted(corruptions, seed=seed) if corruptions else preprocess.unit_range
-    shuffled, splits = images.batches(preprocess.chain(randomise, shown), shown)
-    _, clean = images.batches(preprocess.unit_range, preprocess.unit_range)
+    randomise = transforms.augmented(changes, seed=seed) if changes else transforms.unit_range
+    shown = transforms.corrupted(corruptions, seed=seed) if corruptions else transforms.unit_range
+    shuffled, splits = images.batches(transforms.chain(randomise, shown), shown)
+    _, clean = images.batches(transforms.unit_range, transforms.unit_range)
     network = make(autoencoders, model)(shape=dataset.image.shape[1:])
     error = make(reconstruction, loss)
 
@@ -120,7 +122,7 @@ class _Look:
 
     def __init__(self, network: nn.Module, dataset: Dataset, clean: Mapping[str, Batches], shown: Transform):
         self._network, self._dataset, self._clean, self._shown = network, dataset, clean, shown
-        self._corrupts = shown is not preprocess.unit_range
+        self._corrupts = shown is not transforms.unit_range
         self._reconstruct = jax.jit(lambda state, image: jax.nn.sigmoid(self._outputs(state, image)["logits"]))
 
     def watch(self, workdir: pathlib.Path) -> Hook:
@@ -141,10 +143,10 @@ class _Look:
             code[split] = results[split].pop("code")
         label = {split: dataset.label[ids] for split, ids in dataset.splits.items()}
         stored = {split: {"image": dataset.image[ids]} for split, ids in dataset.splits.items()}
-        image = {split: preprocess.unit_range(batch)["image"] for split, batch in stored.items()}
-        pca = codes.PrincipalComponents(image["train"], self._network.latent)
+        image = {split: transforms.unit_range(batch)["image"] for split, batch in stored.items()}
+        pca = probes.PrincipalComponents(image["train"], self._network.latent)
         pca_code = {split: pca.encode(pixels) for split, pixels in image.items()}
-        accuracy, pca_accuracy = codes.accuracies(code, label), codes.accuracies(pca_code, label)
+        accuracy, pca_accuracy = probes.accuracies(code, label), probes.accuracies(pca_code, label)
         for split, result in results.items():
             result["pca_squared_error"] = pca.squared_error(image[split])
             result.update(accuracy.get(split, {}))
@@ -155,7 +157,7 @@ class _Look:
             found.workdir / f"reconstructions_{last}.png", found.state, batch, PCA=pca.reconstruct(batch["image"])
         )
         maps = {"code": code[last], "principal components of the pixels": pca_code[last]}
-        codes.draw_map(found.workdir / "codes.png", maps, label[last], dataset.classes)
+        probes.draw_map(found.workdir / "probes.png", maps, label[last], dataset.classes)
         filters = self._network.apply(averaged(found.state).variables, method="filters")
         filter_grid(found.workdir / "filters.png", jax.device_get(filters))
         return results

@@ -7,14 +7,16 @@ import numpy as np
 
 from experiments.experiment import Augment, Data, Experiment, Loss, Mix, Model, Optimizer, Train
 from experiments.images import check_unit_range, read_images
-from experiments.make import make, make_optimizer
+from experiments.settings.make import make, make_optimizer
 from jaxrec import augment as augmentations
-from jaxrec import losses, metrics, models, preprocess, views
-from jaxrec import mix as mixes
-from jaxrec.average import with_average
+from jaxrec import losses, metrics, models
+from jaxrec.augment import mix as mixes
+from jaxrec.augment import views
+from jaxrec.data import transforms
 from jaxrec.errors import InputError
-from jaxrec.summary import layer_table
-from jaxrec.task import from_loss
+from jaxrec.output.layers import layer_table
+from jaxrec.tasks.average import with_average
+from jaxrec.tasks.task import from_loss
 from jaxrec.types import Array, Batch, Count, Factors, NonNegative, Pattern, Positive, Rate, Seed, Share, Weights
 
 
@@ -82,16 +84,16 @@ def build(
         raise InputError("config.alternating_flip is undone by random_flip in config.augment: leave one of them out.")
     if overfit:
         functions, mixed, alternating_flip = [], None, False
-    mean, std = preprocess.moments(images.shown)
+    mean, std = transforms.moments(images.shown)
     if not standardise:
         check_unit_range(dataset, "standardise = False takes")
         mean, std = np.zeros_like(mean), np.ones_like(std)
-    scale = preprocess.standardise(mean, std)
+    scale = transforms.standardise(mean, std)
     if functions or mixed:
         check_unit_range(dataset, "config.augment and config.mix take")
-    randomise = preprocess.augmented(functions, mixed, seed=seed) if functions or mixed else preprocess.unit_range
-    turned = [preprocess.alternating_flip(seed=seed)] if alternating_flip else []
-    shuffled, splits = images.batches(preprocess.chain(*turned, randomise, scale), scale)
+    randomise = transforms.augmented(functions, mixed, seed=seed) if functions or mixed else transforms.unit_range
+    turned = [transforms.alternating_flip(seed=seed)] if alternating_flip else []
+    shuffled, splits = images.batches(transforms.chain(*turned, randomise, scale), scale)
     network, error = make(models, model)(classes=len(dataset.classes)), make(losses, loss)
     tx = make_optimizer(
         optimizer,

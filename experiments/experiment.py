@@ -7,28 +7,28 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from experiments.config import Reads
-from jaxrec.data.pipeline import Batches
+from experiments.settings.flags import Reads
+from jaxrec.data.batches import Batches
+from jaxrec.engine.loop import Hook
 from jaxrec.sharding import Parallel, data_parallel
-from jaxrec.task import State, Task
-from jaxrec.train import Hook
+from jaxrec.tasks.task import State, Task
 from jaxrec.types import Array, Count, Pattern, Positive
 
 # The sections of a config that name something, {"name": ..., **its arguments}, and where it is found. What each takes
-# is read from its signature; see SPECS in `experiments/check.py`.
+# is read from its signature; see SPECS in `experiments/settings/schema.py`.
 Data = Mapping  # jaxrec.data.sources
 Model = Mapping  # jaxrec.models; the experiment gives `classes`
-VariationalModel = Mapping  # jaxrec.models.variational; the experiment gives what the data and the likelihood say
+VariationalModel = Mapping  # jaxrec.models.vae; the experiment gives what the data and the likelihood say
 Loss = Mapping  # jaxrec.losses; the outputs and the batch come at each step
-Likelihood = Mapping  # jaxrec.variational: what returns a Likelihood
+Likelihood = Mapping  # jaxrec.losses.variational: what returns a Likelihood
 Autoencoder = Mapping  # jaxrec.models.autoencoders; the experiment gives `shape`
-Reconstruction = Mapping  # jaxrec.reconstruction; the outputs and the batch come at each step
+Reconstruction = Mapping  # jaxrec.losses.reconstruction; the outputs and the batch come at each step
 Decoder = Mapping  # jaxrec.models.decoders; the experiment gives `shape`
 Critic = Mapping  # jaxrec.models.critics; the experiment gives `classes`
-AdversarialLoss = Mapping  # jaxrec.adversarial: what each of two networks minimises
-Optimizer = Mapping  # jaxrec.optimizers and optax: whatever has a learning rate
+AdversarialLoss = Mapping  # jaxrec.tasks.adversarial: what each of two networks minimises
+Optimizer = Mapping  # jaxrec.optim.optimizers and optax: whatever has a learning rate
 Augment = Sequence[Mapping]  # jaxrec.augment, in order; images and keys come at each step
-Mix = Mapping  # jaxrec.mix; likewise
+Mix = Mapping  # jaxrec.augment.mix; likewise
 
 
 class Train(NamedTuple):

@@ -7,20 +7,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.experiment import AdversarialLoss, Critic, Data, Decoder, Experiment, Optimizer, Study, Train
-from experiments.features import judge_of
 from experiments.images import check_unit_range, in_turn, read_images
-from experiments.make import make, make_optimizer
-from jaxrec import adversarial, preprocess, records, sampling
-from jaxrec.alarms import Watchman
-from jaxrec.average import with_average
+from experiments.judge import judge_of
+from experiments.settings.make import make, make_optimizer
+from jaxrec.data import transforms
+from jaxrec.data.keys import NOISE
+from jaxrec.engine.hooks import every
+from jaxrec.engine.loop import Hook
 from jaxrec.errors import InputError
-from jaxrec.gallery import grid
-from jaxrec.hooks import every
+from jaxrec.losses import adversarial as losses_adversarial
 from jaxrec.models import critics, decoders
 from jaxrec.models.generators import Generator
-from jaxrec.summary import layer_table
-from jaxrec.task import State
-from jaxrec.train import Hook
+from jaxrec.output import diversity, records
+from jaxrec.output.alarms import Watchman
+from jaxrec.output.layers import layer_table
+from jaxrec.output.pictures import grid
+from jaxrec.tasks import adversarial
+from jaxrec.tasks.average import with_average
+from jaxrec.tasks.task import State
 from jaxrec.types import Array, Count, NonNegative, Rate, Seed
 
 SAMPLE = 256  # images of which diversity is measured
@@ -90,7 +94,7 @@ def build(
     task = adversarial.adversarial_task(
         maker,
         critic,
-        make(adversarial, loss)(),
+        make(losses_adversarial, loss)(),
         tx_generator=make_optimizer(optimizer, steps=images.steps),
         tx_discriminator=make_optimizer(discriminator_optimizer or optimizer, steps=images.steps * critic_steps),
         latent=latent,
@@ -108,13 +112,13 @@ def build(
 
     @jax.jit
     def draw(state: State) -> Array:
-        keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), preprocess.NOISE), SAMPLE)
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), NOISE), SAMPLE)
         return generate(state, keys, jnp.asarray(labels))
 
     def picture(file: pathlib.Path, state: State) -> None:
         grid(file, jax.device_get(draw(state))[: columns * ROWS], columns)
 
-    shuffled, splits = images.batches(preprocess.unit_range, preprocess.unit_range)
+    shuffled, splits = images.batches(transforms.unit_range, transforms.unit_range)
     prefix = "ema_" if ema else ""
 
     def watch(workdir: pathlib.Path) -> list[Hook]:
@@ -122,7 +126,7 @@ def build(
         epoch = shuffled.per_pass
         held_out = in_turn(dataset.splits.get("validation", dataset.splits["train"]), dataset.label)[:SAMPLE]
         told = {"label": labels, "held_out_label": dataset.label[held_out]} if conditional else {}
-        measure = sampling.measure(draw, images.shown, dataset.image[held_out], **told)
+        measure = diversity.measure(draw, images.shown, dataset.image[held_out], **told)
         return [
             every(train.eval_every or epoch, measure),
             every(

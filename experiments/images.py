@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.experiment import Data, Train
-from experiments.make import make
+from experiments.settings.make import make
 from jaxrec.data import sources
-from jaxrec.data.pipeline import Batches, Dataset, Transform, eval_batches, train_batches
+from jaxrec.data.batches import Batches, Dataset, Transform, eval_batches, train_batches
 from jaxrec.errors import InputError
 from jaxrec.types import Count
 

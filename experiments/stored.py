@@ -6,8 +6,8 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-from experiments.config import from_flags
-from jaxrec.checkpoint import Checkpoints
+from experiments.settings.flags import from_flags
+from jaxrec.engine.checkpoint import Checkpoints
 from jaxrec.errors import InputError
 from jaxrec.types import PyTree
 

@@ -10,18 +10,24 @@ import numpy as np
 from flax import linen as nn
 
 from experiments.experiment import Data, Experiment, Likelihood, Optimizer, Study, Train, VariationalModel
-from experiments.features import judge_of
 from experiments.images import check_unit_range, read_images
-from experiments.make import make, make_optimizer
-from jaxrec import augment, gallery, hooks, preprocess, variational
-from jaxrec.average import averaged, with_average
-from jaxrec.data.pipeline import Batches, Transform, eval_batches
+from experiments.judge import judge_of
+from experiments.settings.make import make, make_optimizer
+from jaxrec import augment
+from jaxrec.data import transforms
+from jaxrec.data.batches import Batches, Transform, eval_batches
+from jaxrec.data.keys import NOISE, example_keys
+from jaxrec.engine import hooks
+from jaxrec.engine.loop import Hook, Moment
 from jaxrec.errors import InputError
+from jaxrec.losses import variational
 from jaxrec.metrics import Metrics
-from jaxrec.models import variational as networks
-from jaxrec.summary import layer_table
-from jaxrec.task import State, from_loss
-from jaxrec.train import Hook, Moment
+from jaxrec.models import vae as networks
+from jaxrec.output import pictures
+from jaxrec.output.layers import layer_table
+from jaxrec.tasks.average import averaged, with_average
+from jaxrec.tasks.task import State, from_loss
+from jaxrec.tasks.variational import active_units, collapse, negative_log_likelihood
 from jaxrec.types import Array, Batch, Count, Key, NonNegative, Positive, Rate, Seed
 
 SHEET = 100  # images of samples.png, which begin with the classes in turn where the model is conditional
@@ -105,7 +111,7 @@ def build(
         evidence if objective == "elbo" else variational.iwae(of_pixels),
         make_optimizer(optimizer, steps=images.steps, clip_norm=clip_norm, l2=l2),
         call=vae.call,
-        statistics=variational.active_units,
+        statistics=active_units,
         accumulate=accumulate,
     )
     prefix = "ema_" if ema else ""
@@ -115,11 +121,11 @@ def build(
         sheet = jax.jit(lambda state: vae.generate(state, jax.random.split(jax.random.key(seed), SHEET), vae.classes))
 
         def draw(moment: Moment) -> None:
-            gallery.grid(workdir / "samples.png", jax.device_get(sheet(moment.state)), COLUMNS)
+            pictures.grid(workdir / "samples.png", jax.device_get(sheet(moment.state)), COLUMNS)
 
         def warn(moment: Moment) -> None:
             active = moment.scalars.get(f"validation/{prefix}active_units", np.inf)
-            if text := variational.collapse(active, network.latent):
+            if text := collapse(active, network.latent):
                 moment.warnings.append(text)
 
         return [hooks.every(train.eval_every or shuffled.per_pass, draw), warn]
@@ -128,15 +134,15 @@ def build(
         split = "test" if "test" in splits else list(splits)[-1]
         whole, ids = splits[split], dataset.splits[split]
         some = eval_batches(whole.resident, ids=ids[:nll_images], batch_size=whole.batch_size, transform=evaluated)
-        measure = variational.negative_log_likelihood(
+        measure = negative_log_likelihood(
             network, of_pixels, keys=vae.keys, conditional=conditional, samples=nll_samples
         )
         found = dict(chosen.evaluate(some, measure))
-        if text := variational.collapse(found.pop("active_units"), network.latent):
+        if text := collapse(found.pop("active_units"), network.latent):
             print(text)
         vae.draw(chosen.workdir, chosen.state, whole)
         results = judge.study(chosen)
-        _, grey = images.batches(preprocess.unit_range, preprocess.unit_range)
+        _, grey = images.batches(transforms.unit_range, transforms.unit_range)
         for name in results:
             results[name].update(chosen.evaluate(grey[name], samples_beside))
         results[split] = {**results.get(split, {}), **found, "nll_samples": nll_samples, "nll_images": some.examples}
@@ -178,7 +184,7 @@ class VAE(NamedTuple):
 
     def keys(self, batch: Batch) -> Key:
         """The keys [B] of the examples' codes."""
-        return preprocess.example_keys(batch, seed=self.seed, stream=preprocess.NOISE)
+        return example_keys(batch, seed=self.seed, stream=NOISE)
 
     def call(self, network: nn.Module, batch: Batch, train: bool) -> Mapping[str, Array]:
         """How a task calls the model."""
@@ -220,9 +226,9 @@ class VAE(NamedTuple):
         pictures = jax.device_get(jax.jit(self._pictures)(averaged(state), batch))
         seen = {name: pictures.pop(name) for name in ("seen", "decoded")}
         rows = {"stored": batches.resident["image"][ids], **seen}
-        gallery.contact_sheet(workdir / "reconstructions.png", rows)
+        pictures.contact_sheet(workdir / "reconstructions.png", rows)
         for name, images in pictures.items():
-            gallery.grid(workdir / f"{name}.png", images, SIDE if name == "manifold" else COLUMNS)
+            pictures.grid(workdir / f"{name}.png", images, SIDE if name == "manifold" else COLUMNS)
 
     def _pictures(self, state: State, batch: Batch) -> dict[str, Array]:
         """Name of a picture, or of a row of reconstructions.png -> its images."""
@@ -248,8 +254,8 @@ class VAE(NamedTuple):
 def _transforms(binarise: str | None, seed: Seed) -> tuple[Transform, Transform]:
     """What training images and evaluated ones go through."""
     if not binarise:
-        return preprocess.unit_range, preprocess.unit_range
-    drawn = preprocess.augmented([augment.binarise], seed=seed)
+        return transforms.unit_range, transforms.unit_range
+    drawn = transforms.augmented([augment.binarise], seed=seed)
 
     def always_alike(batch: Batch) -> Batch:
         # Without its epoch, an example draws what it draws in an evaluation.

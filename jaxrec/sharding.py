@@ -134,7 +134,7 @@ def _per_device(step: Callable, devices: list[jax.Device]) -> Callable:
 
     Everything that is per device stays at this edge: the batch is cut, each device draws from a key of its own,
     metrics merge as they say themselves, and what a step collects besides (batch statistics) is averaged. Gradients
-    are averaged where they arise, in `jaxrec.task.descend`.
+    are averaged where they arise, in `jaxrec.tasks.task.descend`.
     """
 
     def merged(metrics: PyTree) -> PyTree:

@@ -4,8 +4,8 @@ Dimension vocabulary, used in shape comments and docstrings throughout:
 B batch, H W C image height, width, channels, T time or tokens, D features, K classes, Z code or
 latent, S samples of it, N examples of a data set.
 
-The argument kinds (`Count`, `Rate`, ...) document what an argument may hold, and `experiments/check.py` reads them
-from the signatures to check a config before JAX is even imported.
+The argument kinds (`Count`, `Rate`, ...) document what an argument may hold, and `experiments/settings/schema.py` reads
+them from the signatures to check a config before JAX is even imported.
 """
 
 from collections.abc import Callable, Mapping, Sequence

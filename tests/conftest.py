@@ -15,7 +15,7 @@ import jax
 import pytest
 
 from jaxrec.data import sources
-from jaxrec.data.pipeline import Dataset
+from jaxrec.data.batches import Dataset
 from jaxrec.sharding import Parallel, data_parallel
 
 jax.config.update("jax_numpy_rank_promotion", "raise")

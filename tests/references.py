@@ -11,7 +11,7 @@ from flax import linen as nn
 from flax import traverse_util
 
 from jaxrec import losses
-from jaxrec.task import State, from_loss
+from jaxrec.tasks.task import State, from_loss
 
 torch = pytest.importorskip("torch")
 torch.set_num_threads(1)  # threads cost more than they gain on arrays this small

@@ -11,113 +11,28 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 OURS = ("jaxrec", "experiments", "configs", "launch", "benchmarks", "tests")
 
-# What each module may import from jaxrec. Every module may import these two as well.
-ANYONE_MAY = {"jaxrec.errors", "jaxrec.types"}
-NETWORKS = (
-    *("alexnet", "cct", "cnn", "densenet", "googlenet", "lenet", "mlp", "preact", "resnet", "rnn", "vgg", "vit"),
-    "whitened",
-)
-ARROWS = {
-    # leaves: none imports another
-    "jaxrec": set(),
-    "jaxrec.preprocess": set(),
-    "jaxrec.views": set(),
-    "jaxrec.codes": set(),
-    "jaxrec.data": set(),
-    "jaxrec.data.pipeline": set(),
-    "jaxrec.distances": {"jaxrec.metrics"},
-    "jaxrec.errors": set(),
-    "jaxrec.folders": set(),
-    "jaxrec.gallery": set(),
-    "jaxrec.losses": set(),
-    "jaxrec.metrics": set(),
-    "jaxrec.optimizers": {"jaxrec.trees"},
-    "jaxrec.reconstruction": set(),
-    "jaxrec.schedules": set(),
-    "jaxrec.sharding": set(),
-    "jaxrec.summary": set(),
-    "jaxrec.trees": set(),
-    "jaxrec.types": set(),
-    "jaxrec.workdir": set(),
-    # what images go through in training
-    "jaxrec.augment.color": set(),
-    "jaxrec.augment.geometry": set(),
-    "jaxrec.augment.noise": set(),
-    "jaxrec.augment.policy": {"jaxrec.augment.geometry"},
-    "jaxrec.augment": {f"jaxrec.augment.{name}" for name in ("color", "geometry", "noise", "policy")},
-    "jaxrec.mix": {"jaxrec.augment.noise"},
-    # layers, from the choice of platform up
-    "jaxrec.layers.platform": set(),
-    "jaxrec.layers.blocks": set(),
-    "jaxrec.layers.normalization": {"jaxrec.layers.platform"},
-    "jaxrec.layers.pooling": {"jaxrec.layers.platform"},
-    "jaxrec.layers.convolution": {"jaxrec.layers.platform"},
-    "jaxrec.layers.transposed": {"jaxrec.layers.convolution"},
-    "jaxrec.layers": {
-        "jaxrec.layers.blocks",
-        "jaxrec.layers.convolution",
-        "jaxrec.layers.normalization",
-        "jaxrec.layers.platform",
-        "jaxrec.layers.pooling",
-        "jaxrec.layers.transposed",
-    },
-    # what is learned
-    "jaxrec.data.sources": {"jaxrec.data.pipeline", "jaxrec.folders"},
-    "jaxrec.models": {f"jaxrec.models.{name}" for name in NETWORKS},
-    "jaxrec.models.blocks": {"jaxrec.layers"},
-    "jaxrec.models.alexnet": {"jaxrec.layers", "jaxrec.models.blocks"},
-    "jaxrec.models.autoencoders": {f"jaxrec.models.{name}" for name in ("blocks", "cnn", "decoders", "mlp")},
-    "jaxrec.models.cct": {"jaxrec.layers", "jaxrec.models.blocks", "jaxrec.models.transformer"},
-    "jaxrec.models.cnn": {"jaxrec.layers", "jaxrec.models.blocks"},
-    "jaxrec.models.decoders": {"jaxrec.layers", "jaxrec.models.blocks"},
-    "jaxrec.models.critics": {"jaxrec.layers", "jaxrec.models.blocks"},
-    "jaxrec.models.densenet": {"jaxrec.layers", "jaxrec.models.blocks"},
-    "jaxrec.models.generators": set(),
-    "jaxrec.models.googlenet": {"jaxrec.layers", "jaxrec.models.blocks"},
-    "jaxrec.models.lenet": {"jaxrec.models.cnn"},
-    "jaxrec.models.mlp": {"jaxrec.models.blocks"},
-    "jaxrec.models.preact": {"jaxrec.models.blocks"},
-    "jaxrec.models.resnet": {"jaxrec.layers", "jaxrec.models.blocks"},
-    "jaxrec.models.rnn": {"jaxrec.layers.platform", "jaxrec.models.blocks"},
-    "jaxrec.models.transformer": {"jaxrec.models.blocks"},
-    "jaxrec.models.variational": {"jaxrec.models.cnn", "jaxrec.models.decoders", "jaxrec.models.mlp"},
-    "jaxrec.models.vgg": {"jaxrec.layers", "jaxrec.models.blocks"},
-    "jaxrec.models.vit": {"jaxrec.layers", "jaxrec.models.blocks", "jaxrec.models.transformer"},
-    "jaxrec.models.whitened": {"jaxrec.layers"},
-    "jaxrec.task": {"jaxrec.metrics", "jaxrec.sharding"},
-    "jaxrec.average": {"jaxrec.metrics", "jaxrec.task"},
-    "jaxrec.spectral": set(),
-    "jaxrec.adversarial": {
-        "jaxrec.average",
-        "jaxrec.layers",
-        "jaxrec.metrics",
-        "jaxrec.preprocess",
-        "jaxrec.sharding",
-        "jaxrec.spectral",
-        "jaxrec.task",
-    },
-    "jaxrec.transfer": {"jaxrec.average", "jaxrec.task", "jaxrec.trees"},
-    "jaxrec.variational": {"jaxrec.average", "jaxrec.metrics", "jaxrec.models.variational", "jaxrec.task"},
-    # how it is run
-    "jaxrec.checkpoint": {"jaxrec.trees"},
-    "jaxrec.program": {
-        "jaxrec.data.pipeline",
-        "jaxrec.metrics",
-        "jaxrec.sharding",
-        "jaxrec.steps",
-        "jaxrec.task",
-        "jaxrec.trees",
-    },
-    "jaxrec.steps": {"jaxrec.metrics", "jaxrec.task"},
-    "jaxrec.train": {"jaxrec.checkpoint", "jaxrec.data.pipeline", "jaxrec.program", "jaxrec.task"},
-    "jaxrec.hooks": {"jaxrec.checkpoint", "jaxrec.data.pipeline", "jaxrec.train"},
-    "jaxrec.alarms": {"jaxrec.train"},
-    "jaxrec.sampling": {"jaxrec.task", "jaxrec.train"},
-    "jaxrec.progress": {"jaxrec.train"},
-    "jaxrec.records": {"jaxrec.train"},
-    "jaxrec.report": {"jaxrec.hooks", "jaxrec.progress", "jaxrec.records", "jaxrec.workdir"},
-    "jaxrec.startup": {"jaxrec.folders"},
-    "jaxrec.doctor": {"jaxrec.folders", "jaxrec.startup"},
+# Which rooms of jaxrec/ a room may import from. The four files at its top stand beside the rooms: everyone may import
+# `errors`, `types` and `trees`, which import no room; `sharding` is an arrow like others.
+ANYONE_MAY = {"errors", "types", "trees"}
+ARROWS: dict[str, set[str]] = {
+    # what others stand on
+    "errors": set(),
+    "types": set(),
+    "trees": set(),
+    "sharding": set(),
+    "machine": set(),
+    "layers": set(),
+    "augment": set(),
+    "optim": set(),
+    "metrics": set(),
+    # what is learned, and from what
+    "data": {"machine"},
+    "models": {"layers"},
+    "losses": {"layers"},
+    "tasks": {"data", "losses", "metrics", "models", "sharding"},
+    # what runs it, and what comes out
+    "engine": {"data", "metrics", "sharding", "tasks"},
+    "output": {"engine", "tasks"},
 }
 
 
@@ -162,14 +77,62 @@ def package(name: str) -> str:
 MODULES = {module_name(path) for path in files("jaxrec")}
 
 
-def test_every_module_has_its_arrows():
-    assert set(ARROWS) == MODULES
+def room(module: str) -> str:
+    """The folder or file of jaxrec/ that a module lies in."""
+    return module.split(".")[1] if "." in module else module
 
 
-@by_path("jaxrec")
-def test_arrows(path):
-    found = {name for name in imports(parse(path), MODULES) if package(name) in OURS}
-    assert found <= ARROWS[module_name(path)] | ANYONE_MAY
+def edges() -> dict[str, set[str]]:
+    """Module -> the modules of jaxrec that it imports; a package counts as its `__init__`."""
+    return {
+        module_name(path): {name for name in imports(parse(path), MODULES) if package(name) == "jaxrec"}
+        for path in files("jaxrec")
+    }
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """What is left of a graph when everything that leads nowhere is taken away, again and again: [] without circles."""
+    left = {name: set(targets) for name, targets in graph.items()}
+    while ends := {name for name, targets in left.items() if not targets & set(left)}:
+        left = {name: targets for name, targets in left.items() if name not in ends}
+    return sorted(left)
+
+
+def test_arrows_between_rooms_are_these_and_no_others():
+    """An arrow that is not listed is a fault, and so is one that nothing uses."""
+    found: dict[str, set[str]] = {}
+    for module, targets in edges().items():
+        found.setdefault(room(module), set()).update({room(name) for name in targets} - {room(module)} - ANYONE_MAY)
+    assert found.pop("jaxrec") <= set(ARROWS)  # the package offers by name what a notebook needs
+    assert found == ARROWS
+
+
+def test_arrows_run_down():
+    assert circle(ARROWS) == []
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    assert circle({name: targets - {name} for name, targets in edges().items() if name != "jaxrec"}) == []
+
+
+def test_the_search_for_circles_finds_one():
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}) == ["a", "b", "c"]
+
+
+def test_the_package_fits_one_screen():
+    """At most a dozen folders and four files, each folder with a sentence of its own."""
+    inside = [path for path in (ROOT / "jaxrec").iterdir() if not path.name.startswith("_")]
+    folders = [path for path in inside if path.is_dir()]
+    assert len(folders) <= 12
+    assert len(inside) - len(folders) <= 4
+    assert all(ast.get_docstring(parse(folder / "__init__.py")) for folder in folders)
+
+
+def test_tests_mirror_the_rooms():
+    rooms = {path.name for path in (ROOT / "jaxrec").iterdir() if (path / "__init__.py").exists()} | {"experiments"}
+    mirrored = {path.name for path in (ROOT / "tests").iterdir() if list(path.glob("test_*.py"))}
+    assert mirrored <= rooms, "a folder of tests without a room"
+    assert rooms <= mirrored, "a room without tests"
 
 
 @by_path("experiments")
@@ -199,7 +162,7 @@ def names(tree: ast.AST) -> set[str]:
 def test_heavy_dependencies_have_one_home(path):
     tree, home = parse(path), str(path.relative_to(ROOT))
     packages = {package(name) for name in imports(tree)}
-    if home != "jaxrec/checkpoint.py":
+    if home != "jaxrec/engine/checkpoint.py":
         assert "orbax" not in packages
     if home != "jaxrec/sharding.py":
         assert not {"Mesh", "make_mesh", "pmap"} & names(tree)
@@ -211,7 +174,7 @@ def test_heavy_dependencies_have_one_home(path):
 
 def test_the_homes_are_lived_in():
     """Else the test above would pass on names that nobody uses any more."""
-    assert "orbax" in {package(name) for name in imports(parse(ROOT / "jaxrec/checkpoint.py"))}
+    assert "orbax" in {package(name) for name in imports(parse(ROOT / "jaxrec/engine/checkpoint.py"))}
     assert {"Mesh", "make_mesh", "pmap"} <= names(parse(ROOT / "jaxrec/sharding.py"))
     assert "tensorflow" in set(imports(parse(ROOT / "jaxrec/data/sources.py")))
 

@@ -14,9 +14,9 @@ import pytest
 
 import launch
 from experiments import classify
-from jaxrec import doctor
-from jaxrec.checkpoint import Checkpoints
-from jaxrec.records import read
+from jaxrec.engine.checkpoint import Checkpoints
+from jaxrec.machine import doctor
+from jaxrec.output.records import read
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -294,7 +294,7 @@ def test_a_platform_that_is_not_there_is_said():
 
 
 def test_a_gpu_that_lies_idle_is_announced_loudly(monkeypatch):
-    from jaxrec import startup
+    from jaxrec.machine import startup
 
     monkeypatch.setattr(startup, "gpu_card", lambda: True)
     monkeypatch.setattr(startup, "_cpu_on_purpose", lambda: False)
@@ -322,6 +322,6 @@ def test_help_is_the_docstring(capsys):
 
 
 def test_launch_stays_short():
-    lines = {file: len((ROOT / file).read_text().splitlines()) for file in ("launch.py", "jaxrec/train.py")}
+    lines = {file: len((ROOT / file).read_text().splitlines()) for file in ("launch.py", "jaxrec/engine/loop.py")}
     assert lines["launch.py"] < 120
-    assert lines["jaxrec/train.py"] < 200
+    assert lines["jaxrec/engine/loop.py"] < 200

@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 import launch
-from experiments.config import from_flags
+from experiments.settings.flags import from_flags
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

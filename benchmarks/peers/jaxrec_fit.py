@@ -7,15 +7,16 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from jaxrec import hooks, preprocess
-from jaxrec.checkpoint import Checkpoints
-from jaxrec.data.pipeline import train_batches
-from jaxrec.program import compile_task
-from jaxrec.progress import ProgressLine
-from jaxrec.records import Records
-from jaxrec.steps import STEPS_PER_CALL
-from jaxrec.task import Task
-from jaxrec.train import fit
+from jaxrec.data import transforms
+from jaxrec.data.batches import train_batches
+from jaxrec.engine import hooks
+from jaxrec.engine.checkpoint import Checkpoints
+from jaxrec.engine.loop import fit
+from jaxrec.engine.program import compile_task
+from jaxrec.engine.steps import STEPS_PER_CALL
+from jaxrec.output.progress import ProgressLine
+from jaxrec.output.records import Records
+from jaxrec.tasks.task import Task
 from peers.jaxrec_tasks import TASKS
 from peers.networks import NETWORKS, family
 from peers.turns import Turns
@@ -25,7 +26,7 @@ ENDLESS = 10**9  # steps: the turns end the run
 
 def run(task: Task, arrays: dict[str, np.ndarray], batch_size: int, log_every: int, turns: Turns) -> None:
     """Trains a task for as long as there are turns, the way that `launch.py` does."""
-    train = train_batches(arrays, batch_size=batch_size, transform=preprocess.unit_range)
+    train = train_batches(arrays, batch_size=batch_size, transform=transforms.unit_range)
     log_every = -(-log_every // STEPS_PER_CALL) * STEPS_PER_CALL  # whole calls, as with the default of 50 steps
     program = compile_task(task, train, log_every=log_every)
     turns.facts["parameters"] = sum(leaf.size for leaf in jax.tree.leaves(program.template.params))

@@ -14,9 +14,9 @@ from types import ModuleType
 
 import numpy as np
 
-from jaxrec.data.pipeline import Dataset
+from jaxrec.data.batches import Dataset
 from jaxrec.errors import InputError, did_you_mean
-from jaxrec.folders import cache_folder, data_folder
+from jaxrec.machine.folders import cache_folder, data_folder
 from jaxrec.types import Count, Rate, Seed
 
 TEST_SHARE = 0.2  # held out as the test split where a set has none

@@ -1,0 +1,1 @@
+"""What `launch.py` does: a command is the function of its module here."""

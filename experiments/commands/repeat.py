@@ -1,0 +1,58 @@
+"""The same config under several seeds: mean and deviation instead of one lucky number."""
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from experiments.commands.run import run
+from jaxrec.output.workdir import write_json
+
+
+def repeat(config: Mapping[str, Any], workdir: pathlib.Path, *, seeds: int, fresh: bool = False) -> int:
+    """Carries a config out under `seeds` seeds, from the config's own on, each in a folder of its own.
+
+    Runs that are finished are not run again, so the same command goes on where it stopped. Writes seeds.json with mean
+    and sample standard deviation of every metric and prints them as a table.
+
+    Args:
+      config: checked and complete.
+      workdir: seed s is run in workdir/seed_<s>.
+      seeds: how many.
+      fresh: whether to move old runs aside first.
+
+    Returns:
+      The exit code.
+
+    Raises:
+      InputError, DivergedError: as `run`.
+    """
+    results = []
+    for seed in range(config["seed"], config["seed"] + seeds):
+        folder = workdir / f"seed_{seed}"
+        run({**config, "seed": seed}, folder, fresh=fresh)
+        results.append(json.loads((folder / "result.json").read_text())["metrics"])
+    summary = {
+        split: {name: _spread([result[split][name] for result in results]) for name in metrics}
+        for split, metrics in results[0].items()
+    }
+    write_json(workdir / "seeds.json", {"seeds": seeds, "metrics": summary})
+    table = Table("split", "metric", "mean", "std", title=f"{seeds} seeds", title_justify="left")
+    for split, metrics in summary.items():
+        for name, values in metrics.items():
+            table.add_row(split, name, *("-" if value is None else f"{value:.4f}" for value in values.values()))
+    console = Console(highlight=False, markup=False)
+    console.print(table)
+    console.print(f"The runs: {workdir}", soft_wrap=True)
+    return 0
+
+
+def _spread(values: list[float | None]) -> dict[str, float | None]:
+    """Mean and sample standard deviation; None where there is none, as of one value or of what is not finite."""
+    if None in values:
+        return {"mean": None, "std": None}
+    return {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1)) if len(values) > 1 else None}

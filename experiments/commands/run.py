@@ -1,0 +1,142 @@
+"""Carries an experiment out in a folder: train, choose on validation, test once, report."""
+
+import functools
+import math
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from experiments.experiment import Study, prepare
+from experiments.settings.flags import completed
+from experiments.stored import learned_by
+from jaxrec.engine import hooks
+from jaxrec.engine.checkpoint import Checkpoints
+from jaxrec.engine.loop import fit
+from jaxrec.engine.program import Program, compile_task
+from jaxrec.errors import InputError
+from jaxrec.machine import startup
+from jaxrec.output import records, report
+from jaxrec.output.progress import ProgressLine
+from jaxrec.output.records import Records
+from jaxrec.output.workdir import owned, write_environment
+from jaxrec.tasks.transfer import part_of, transfer
+
+# What a run is, its config says; these say where and how, and may change when it goes on.
+FREE = (
+    *(f"config.train.{name}" for name in ("rule", "parallel", "keep", "steps_per_call")),
+    *("config.data.data_dir", "config.data.max_bytes"),
+)
+
+
+def run(
+    config: Mapping[str, Any],
+    workdir: pathlib.Path,
+    *,
+    fresh: bool = False,
+    until: int | None = None,
+    finish: bool = True,
+) -> int:
+    """Trains, chooses the best checkpoint on validation, and reads the test split once.
+
+    Args:
+      config: checked and complete.
+      workdir: the run's folder.
+      fresh: whether to move an old run in it aside.
+      until: stop after this many steps, instead of at the config's end.
+      finish: whether to choose, test and report then.
+
+    Returns:
+      The exit code.
+
+    Raises:
+      InputError: the config does not fit the data, the devices or the folder.
+      DivergedError: a train metric is not finite.
+    """
+    experiment, train, parallel = prepare(config)
+    table = experiment.table()  # before the folder is touched: this is where a model that fits no image says so
+    validation = {name: batches for name, batches in experiment.splits.items() if name == "validation"}
+    monitor = experiment.monitor if validation else None
+    if train.patience and not monitor:
+        lacks = "a validation split: set data.validation, such as 0.1" if experiment.monitor else "a metric to wait for"
+        raise InputError(f"train.patience needs {lacks}.")
+    for name, value in (("part", train.part), ("anew", train.anew)):
+        if value and not train.init_from:
+            raise InputError(f"train.{name} = {value!r} is for a run that train.init_from starts from: set both.")
+    epoch = experiment.train.per_pass
+    with (
+        owned(workdir, config, free=FREE, completed=completed, fresh=fresh),
+        Checkpoints(workdir / "checkpoints", keep=train.keep, monitor=monitor, mode=experiment.mode) as checkpoints,
+    ):
+        start = checkpoints.latest() or 0
+        if start and (workdir / "result.json").exists():
+            return report.show(workdir, "This run is finished; --fresh starts it anew.")
+        write_environment(workdir, startup.device_line())
+        print(table if not start else f"Resuming {workdir} at step {start} of {experiment.steps}.")
+        program = compile_task(
+            experiment.task,
+            experiment.train,
+            seed=config["seed"],
+            log_every=train.log_every,
+            steps_per_call=train.steps_per_call,
+            parallel=parallel,
+        )
+        if train.init_from and not start:
+            program = _start_from(program, pathlib.Path(train.init_from), train.part, train.anew)
+        before = checkpoints.metrics(start) if start else {}
+        speed = hooks.Speed(before.get("speed/examples", 0), before.get("speed/seconds", 0.0))
+        with (
+            Records(workdir, start) as record,
+            ProgressLine(experiment.steps, start, first=experiment.headline) as progress,
+        ):
+            history = records.read(workdir / "metrics.jsonl")
+            stopping = hooks.EarlyStopping(
+                monitor, mode=experiment.mode, patience=train.patience or math.inf, history=history
+            )
+            saving = hooks.save(checkpoints, speed)
+            periodically = hooks.every(train.save_every or train.eval_every or epoch, saving)
+            state = fit(
+                program,
+                steps=start if stopping.exhausted else until or experiment.steps,
+                checkpoints=checkpoints,
+                hooks=[
+                    speed,
+                    hooks.every(train.eval_every or epoch, hooks.evaluate(**validation)),
+                    *experiment.watch(workdir),
+                    record,
+                    progress,
+                    hooks.stop_if_diverged,
+                    stopping,
+                    lambda moment: saving(moment) if stopping.exhausted else periodically(moment),
+                ],
+            )
+        if not finish:
+            return 0
+        if stopping.exhausted:
+            print(f"Stopped early: {monitor} has not improved in {train.patience} evaluations.")
+        best = checkpoints.best() if monitor else None
+        last = int(state.step)
+        chosen = state if best in (None, last) else checkpoints.restore(program.template, best)
+        metrics = {split: program.evaluate(chosen, batches) for split, batches in experiment.splits.items()}
+        study = Study(chosen, experiment.splits, functools.partial(program.evaluate, chosen), workdir)
+        for split, found in experiment.study(study).items():
+            metrics[split] = {**metrics[split], **found}
+        print(startup.cache_line())
+        report.write(
+            workdir,
+            step=best or last,
+            metrics=metrics,
+            headline=experiment.headline,
+            speed=speed,
+            notes=experiment.notes,
+        )
+        return report.show(workdir)
+
+
+def _start_from(program: Program, folder: pathlib.Path, part: str | None, anew: str | None) -> Program:
+    """The program with a first state that holds what the run in `folder` has learned, and says so."""
+    learned, step, average = learned_by(folder, "config.train.init_from")
+    learned = part_of(learned, part) if part else learned
+    state, text = transfer(program.init(), learned, anew=anew)
+    taken = f"{', its moving average' if average else ''}{f', part {part}' if part else ''}"
+    print(f"Starting from {folder}, step {step}{taken}: {text}")
+    return program._replace(init=lambda: state)

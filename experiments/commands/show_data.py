@@ -1,0 +1,48 @@
+"""Shows what a config trains on, before anything is trained."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.experiment import Experiment, prepare
+from jaxrec.output.pictures import contact_sheet
+
+EXAMPLES = 8  # of the first training batch
+EPOCHS = 5
+
+
+def show_data(config: Mapping[str, Any], workdir: pathlib.Path) -> int:
+    """Draws the first images of training as they are stored, and below them as the first epochs show them.
+
+    Args:
+      config: checked and complete.
+      workdir: where show_data.png goes; nothing else is written.
+
+    Returns:
+      The exit code.
+
+    Raises:
+      InputError: the config does not fit the data or the devices.
+    """
+    experiment, _, _ = prepare(config)
+    batch = experiment.train.host(0)["id"]
+    ids = batch[:EXAMPLES]
+    names, resident = experiment.notes["classes"], experiment.train.resident
+    titles = [names[label] for label in resident["label"][ids]]
+    shown = {f"epoch {epoch}": _seen(experiment, batch, epoch)[:EXAMPLES] for epoch in range(EPOCHS)}
+    workdir.mkdir(parents=True, exist_ok=True)
+    picture = workdir / "show_data.png"
+    contact_sheet(picture, {"stored": resident["image"][ids], **shown}, titles)
+    print(f"{len(ids)} training images, stored and as the first {EPOCHS} epochs show them: {picture}")
+    return 0
+
+
+def _seen(experiment: Experiment, ids: np.ndarray, epoch: int) -> np.ndarray:
+    """What the model is shown of a batch in an epoch, [B, H, W, C] back in [0, 1]."""
+    rows = {"id": ids, "epoch": np.full(len(ids), epoch, np.int32)}
+    mean, std = (np.float32(experiment.notes[name]) for name in ("mean", "std"))
+    image = jax.jit(experiment.train.fetch)(experiment.train.resident, rows)["image"]
+    return np.asarray(image) * std + mean

@@ -1,0 +1,1 @@
+"""Configs and flags: checked against signatures before JAX starts, then made into objects."""

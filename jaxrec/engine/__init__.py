@@ -1,0 +1,1 @@
+"""What runs a task: compiling, the loop over steps, hooks, checkpoints."""

@@ -1,0 +1,115 @@
+"""Periodic work: what is done at a moment of a run besides stepping. A hook is a function of a Moment."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import numpy as np
+
+from jaxrec.data.batches import Batches
+from jaxrec.engine.checkpoint import Checkpoints, score
+from jaxrec.engine.loop import Hook, Moment
+from jaxrec.errors import DivergedError
+
+
+def every(steps: int, hook: Hook) -> Hook:
+    """Calls `hook` at the first moment at or after each multiple of `steps`, and at the last moment of the run."""
+
+    def fire(moment: Moment) -> bool | None:
+        due = moment.step // steps > moment.previous // steps or moment.step == moment.steps
+        return hook(moment) if due else None
+
+    return fire
+
+
+def evaluate(**splits: Batches) -> Hook:
+    """Evaluates the state on each split and adds "<split>/<metric>" to the moment's scalars; arrays are left out."""
+
+    def hook(moment: Moment) -> None:
+        for split, batches in splits.items():
+            for name, value in moment.evaluate(batches).items():
+                if not isinstance(value, np.ndarray):
+                    moment.scalars[f"{split}/{name}"] = value
+
+    return hook
+
+
+def stop_if_diverged(moment: Moment) -> None:
+    """Raises DivergedError where a train metric is not finite. Put before `save`, it keeps the last good checkpoint."""
+    for name, value in moment.scalars.items():
+        if name.startswith("train/") and not math.isfinite(value):
+            raise DivergedError(
+                f"{name} is {value}: training diverged in steps {moment.previous} to {moment.step}. The checkpoints "
+                "before are kept. Lower the learning rate, or clip gradients."
+            )
+
+
+class EarlyStopping:
+    """A hook that ends a run once the monitored metric has not improved for `patience` evaluations in a row.
+
+    Its count is no state of its own: it follows from what was recorded, so a resumed run stops where the unbroken one
+    does (Prechelt, 1998).
+
+    Args:
+      monitor: the metric, such as "validation/accuracy"; None never ends a run.
+      mode: whether a larger or a smaller value is better. NaN is no improvement.
+      patience: evaluations; infinity never ends a run.
+      history: the scalars of the moments before, oldest first, of a run that goes on.
+    """
+
+    def __init__(
+        self,
+        monitor: str | None,
+        *,
+        mode: Literal["max", "min"],
+        patience: float,
+        history: Iterable[Mapping[str, float | None]] = (),
+    ):
+        self._monitor, self._mode, self._patience = monitor, mode, patience
+        self._best, self._waited = -math.inf, 0
+        for scalars in history:
+            self._see(scalars)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether it is time to stop."""
+        return self._waited >= self._patience
+
+    def __call__(self, moment: Moment) -> bool:
+        """Looks at one moment; moments without an evaluation do not count."""
+        self._see(moment.scalars)
+        return self.exhausted
+
+    def _see(self, scalars: Mapping[str, float | None]) -> None:
+        if self._monitor not in scalars:
+            return
+        value = score(scalars[self._monitor], self._mode)
+        self._waited = 0 if value > self._best else self._waited + 1
+        self._best = max(self._best, value)
+
+
+class Speed:
+    """A hook that adds up what training took, evaluation left out.
+
+    Args:
+      examples: trained on before, by the process that this one goes on from.
+      seconds: that this took.
+    """
+
+    def __init__(self, examples: float = 0, seconds: float = 0.0):
+        self.examples, self.seconds = examples, seconds
+
+    def __call__(self, moment: Moment) -> None:
+        """Counts one moment."""
+        self.examples += moment.examples
+        self.seconds += moment.seconds
+
+
+def save(checkpoints: Checkpoints, speed: Speed | None = None) -> Hook:
+    """Saves the state, with the scalars of this moment by which the best one is chosen, and the time it took so far."""
+
+    def hook(moment: Moment) -> None:
+        spent = {"speed/examples": speed.examples, "speed/seconds": speed.seconds} if speed else {}
+        checkpoints.save(moment.step, moment.state, {**moment.scalars, **spent})
+
+    return hook

@@ -1,0 +1,187 @@
+"""A task compiled for some devices and data: everything that a loop calls, each step function compiled once."""
+
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxrec import metrics
+from jaxrec.data.batches import Batches
+from jaxrec.engine.steps import STEPS_PER_CALL, several_steps, slow_in_a_loop
+from jaxrec.metrics import Metrics
+from jaxrec.sharding import Parallel, data_parallel
+from jaxrec.tasks.task import State, Task
+from jaxrec.trees import leaf_types
+from jaxrec.types import Array, Batch, PyTree
+
+
+class Program(NamedTuple):
+    """What `compile_task` returns."""
+
+    init: Callable[[], State]  # the state before the first step
+    train: Callable[[State, int, int], tuple[State, dict[str, float]]]  # takes steps [first, stop); uses the state up
+    evaluate: Callable[..., dict[str, float | np.ndarray]]  # (state, batches): one exact pass over a split
+    template: State  # shapes, types and shardings of a state
+    batch_size: int
+    log_every: int
+    compiled: list[str]  # what was compiled so far, by name
+
+
+def compile_task(
+    task: Task,
+    train: Batches,
+    *,
+    seed: int = 0,
+    log_every: int = 50,
+    steps_per_call: int | None = None,
+    parallel: Parallel | None = None,
+) -> Program:
+    """Compiles the training step of a task now, and its evaluation step when it is first called: each once.
+
+    Args:
+      task: what to run.
+      train: the batches to train on.
+      seed: the root of all randomness: step s draws from fold_in(key(seed), s).
+      log_every: train metrics are averaged over this many steps.
+      steps_per_call: how many steps the devices take before they ask the host again, in a loop of their own; 10 by
+        default. On a CPU some convolutions are slow inside a loop (those of `jaxrec.layers` are not): with these in
+        the step the default is 1.
+      parallel: the devices; all of them by default.
+
+    Raises:
+      InputError: the devices do not divide the batch size.
+    """
+    parallel = data_parallel() if parallel is None else parallel
+    parallel.check_batch(train.batch_size)
+    place = _placer(parallel)
+    key = parallel.everywhere(jax.random.key(seed))
+    compiled: list[str] = []
+
+    def build(name: str, function: Callable, *arguments: Any, **options: Any) -> Callable:
+        # Compiled ahead of time, a step function cannot be compiled again behind the user's back: arguments of
+        # other shapes are an error.
+        compiled.append(name)
+        return jax.jit(function, **options).lower(*arguments).compile()
+
+    def init(key: Array, resident: PyTree, rows: PyTree) -> State:
+        return task.init(key, train.fetch(resident, rows))
+
+    def train_step(state: State, resident: PyTree, rows: PyTree, key: Array) -> tuple[State, Metrics]:
+        batch = train.fetch(resident, rows)
+        return parallel.spread(task.train_step)(state, batch, jax.random.fold_in(key, state.step))
+
+    @functools.cache
+    def placed(count: int) -> Array:
+        return parallel.everywhere(np.int32(count))
+
+    def lower_steps(at_once: int) -> jax.stages.Lowered:
+        options = {"donate_argnums": 0, "out_shardings": (shardings, parallel.whole)}
+        jitted = jax.jit(several_steps(train_step, at_once), **options)
+        return jitted.lower(template, data, rows_of(0, 1, at_once), placed(1), key)
+
+    def rows_of(first: int, count: int, at_once: int) -> PyTree:
+        hosted = [train.host(index) for index in range(first, first + count)]
+        hosted += hosted[-1:] * (at_once - count)  # rows of steps that are not taken
+        return parallel.split(jax.tree.map(lambda *rows: np.stack(rows), *hosted), axis=1)
+
+    data, rows = place(train.resident), parallel.split(train.host(0))
+    template = state_template(task, train, parallel)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, template)
+    at_once = steps_per_call or STEPS_PER_CALL
+    lowered = lower_steps(at_once)
+    if steps_per_call is None and parallel.on_cpu and slow_in_a_loop(lowered.as_text()):
+        at_once, lowered = 1, lower_steps(1)
+    compiled.append("train_step")
+    steps = lowered.compile()
+
+    @functools.cache
+    def compiled_init() -> Callable:
+        # The state is made where it will lie: no host or device ever holds more than its part.
+        return build("init", init, key, data, rows, out_shardings=shardings, compiler_options=parallel.run_once)
+
+    def first_state() -> State:
+        return parallel.settle(compiled_init()(key, data, rows))
+
+    def take_steps(state: State, first: int, stop: int) -> tuple[State, dict[str, float]]:
+        parts: list[Metrics] = []
+        counts = [min(at_once, stop - index) for index in range(first, stop, at_once)]
+        for index, count in zip(range(first, stop, at_once), counts, strict=True):
+            state, part = parallel.settle(steps(state, data, rows_of(index, count, at_once), placed(count), key))
+            parts.append(part)
+        each = zip(jax.device_get(parts), counts, strict=True)
+        return state, metrics.compute([_entry(part, index) for part, count in each for index in range(count)])
+
+    eval_steps: dict[Any, Callable] = {}
+
+    def evaluate(
+        state: State, batches: Batches, measure: Callable[[State, Batch, Array], Metrics] = task.eval_step
+    ) -> dict[str, float | np.ndarray]:
+        """What `measure`, the task's evaluation or another function like it, finds over one pass."""
+        parallel.check_batch(batches.batch_size)
+        data = place(batches.resident)
+        arguments = {"batch_size": str(batches.batch_size), **leaf_types(data)}
+
+        def eval_step(state: State, resident: PyTree, rows: PyTree, key: Array) -> Metrics:
+            batch = batches.fetch(resident, rows)
+            return parallel.spread(measure)(state, batch, jax.random.fold_in(key, state.step))
+
+        name = "eval_step" if measure is task.eval_step else measure.__name__
+        signature = (measure, batches.fetch, *arguments.items())
+        if signature not in eval_steps:
+            for _, _, *known in [other for other in eval_steps if other[0] is measure][-1:]:
+                _warn_of_another(name, dict(known), arguments)
+            rows = parallel.split(batches.host(0))
+            eval_steps[signature] = build(name, eval_step, template, data, rows, key, out_shardings=parallel.whole)
+        return metrics.compute(
+            [
+                parallel.settle(eval_steps[signature](state, data, parallel.split(batches.host(index)), key))
+                for index in range(batches.per_pass)
+            ]
+        )
+
+    return Program(first_state, take_steps, evaluate, template, train.batch_size, log_every, compiled)
+
+
+def state_template(task: Task, train: Batches, parallel: Parallel) -> State:
+    """The shapes, types and shardings of a task's state, for `Checkpoints.restore`; nothing is computed."""
+
+    def init(resident: PyTree, rows: PyTree) -> State:
+        return task.init(jax.random.key(0), train.fetch(resident, rows))
+
+    shapes = jax.eval_shape(init, train.resident, train.host(0))
+    return jax.tree.map(
+        lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
+        shapes,
+        parallel.state(shapes),
+    )
+
+
+def _entry(part: Metrics, index: int) -> Metrics:
+    """The metrics of one step from those of several."""
+    return jax.tree.map(lambda values: values[index], part)
+
+
+def _warn_of_another(name: str, known: dict[str, str], new: dict[str, str]) -> None:
+    """Warns that a step function is compiled once more, and says what differs from the last time."""
+    keys = [key for key in {**known, **new} if known.get(key) != new.get(key)]
+    changed = [f"{key} {known.get(key, 'missing')} -> {new.get(key, 'missing')}" for key in keys] or ["transform"]
+    warnings.warn(
+        f"{name} is compiled once more, for {', '.join(changed)}. Splits that share these share one.", stacklevel=3
+    )
+
+
+def _placer(parallel: Parallel) -> Callable[[PyTree], PyTree]:
+    """Returns a function that puts a host tree on every device, once however often it is asked."""
+    placed: dict[Any, tuple[PyTree, PyTree]] = {}  # keeps the host tree, so that no id is used again
+
+    def place(tree: PyTree) -> PyTree:
+        leaves, structure = jax.tree.flatten(tree)
+        same = (structure, *map(id, leaves))
+        if same not in placed:
+            placed[same] = (tree, parallel.everywhere(tree))
+        return placed[same][1]
+
+    return place

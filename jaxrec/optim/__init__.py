@@ -1,0 +1,1 @@
+"""How it is minimised: optimizers and schedules that optax lacks."""

@@ -1,0 +1,1 @@
+"""What comes out: records, reports, pictures, warnings, the folder of a run."""

@@ -1,0 +1,87 @@
+"""What a run writes down: metrics.jsonl, TensorBoard events, learning curves."""
+
+import json
+import math
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+from tensorboardX import SummaryWriter
+
+from jaxrec.engine.loop import Moment
+
+
+class Records:
+    """A hook that writes the scalars of each moment to metrics.jsonl and to TensorBoard event files.
+
+    metrics.jsonl holds one line for each moment, {"step": 50, "train/loss": ...}, and nothing that depends on time, so
+    the file of a resumed run equals that of the unbroken run. Speed goes to TensorBoard alone.
+
+    Args:
+      workdir: where to write.
+      step: of the checkpoint the run goes on from, or 0: what was written of later steps is taken back.
+    """
+
+    def __init__(self, workdir: pathlib.Path, step: int = 0):
+        self.path = workdir / "metrics.jsonl"
+        kept = [record for record in read(self.path) if record["step"] <= step]
+        partial = self.path.with_suffix(".partial")
+        partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        partial.replace(self.path)
+        self._file = self.path.open("a", buffering=1)
+        self._tensorboard = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+
+    def __call__(self, moment: Moment) -> None:
+        """Writes one moment; on disk before a later hook saves its checkpoint."""
+        record = {name: value if math.isfinite(value) else None for name, value in moment.scalars.items()}
+        self._file.write(json.dumps({"step": moment.step, **record}) + "\n")
+        for name, value in moment.scalars.items():
+            self._tensorboard.add_scalar(name, value, moment.step)
+        self._tensorboard.add_scalar("speed/images_per_second", moment.examples / moment.seconds, moment.step)
+
+    def __enter__(self) -> "Records":
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self._file.close()
+        self._tensorboard.close()
+
+
+def read(path: pathlib.Path) -> Iterator[dict[str, Any]]:
+    """Yields the records of a metrics.jsonl; a last line that a kill cut short is left out."""
+    if path.exists():
+        for line in path.read_text().splitlines(keepends=True):
+            if line.endswith("\n"):
+                yield json.loads(line)
+
+
+def draw_curves(workdir: pathlib.Path) -> None:
+    """Draws the curves of metrics.jsonl into curves.png: a panel for each metric, a line for each split.
+
+    What is measured on averaged weights, "ema_accuracy", is a line of its own in the panel of "accuracy".
+    """
+    from matplotlib.figure import Figure  # takes half a second to import
+
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for record in read(workdir / "metrics.jsonl"):
+        for name, value in record.items():
+            if name != "step" and value is not None:
+                curves.setdefault(name, []).append((record["step"], value))
+    panels: dict[str, dict[str, list]] = {}  # metric -> label -> points
+    for name, points in curves.items():
+        split, _, metric = name.partition("/")
+        averaged = metric.startswith("ema_")
+        panels.setdefault(metric.removeprefix("ema_"), {})[f"{split}, ema" if averaged else split] = points
+    if not panels:
+        return
+    columns = min(len(panels), 4)
+    rows = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(5 * columns, 3.5 * rows), layout="constrained")
+    for position, (panel, lines) in enumerate(panels.items(), start=1):
+        axes = figure.add_subplot(rows, columns, position)
+        for label, points in lines.items():
+            axes.plot(*zip(*points, strict=True), label=label, marker="." if len(points) < 30 else "")
+        axes.set(xlabel="step", title=panel)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(workdir / "curves.png", dpi=100)

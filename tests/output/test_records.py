@@ -1,0 +1,165 @@
+"""What a run writes and shows."""
+
+import io
+import json
+import math
+
+import pytest
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from jaxrec.engine.loop import Moment
+from jaxrec.output.progress import ProgressLine, select
+from jaxrec.output.records import Records, draw_curves, read
+
+
+def moment(step: int, **scalars: float) -> Moment:
+    return Moment(
+        step=step,
+        steps=100,
+        previous=step - 10,
+        state=None,
+        examples=640,
+        seconds=0.5,
+        evaluate=None,
+        scalars={name.replace("_", "/", 1): value for name, value in scalars.items()},
+        warnings=[],
+    )
+
+
+def tensorboard_scalars(folder) -> dict[str, dict[int, float]]:
+    """Reads event files with TensorBoard's record format, independently of the writer."""
+    from tensorboardX.proto import event_pb2
+
+    scalars: dict[str, dict[int, float]] = {}
+    for file in sorted(folder.glob("events.out.tfevents.*")):
+        data = file.read_bytes()
+        while data:
+            length = int.from_bytes(data[:8], "little")
+            event = event_pb2.Event.FromString(data[12 : 12 + length])
+            data = data[12 + length + 4 :]
+            for value in event.summary.value:
+                scalars.setdefault(value.tag, {})[event.step] = value.simple_value
+    return scalars
+
+
+def test_each_moment_is_one_line_and_one_event(tmp_path):
+    with Records(tmp_path) as record:
+        record(moment(10, train_loss=0.5))
+        record(moment(20, train_loss=math.nan, validation_accuracy=0.25))
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines == [
+        {"step": 10, "train/loss": 0.5},
+        {"step": 20, "train/loss": None, "validation/accuracy": 0.25},
+    ]
+    events = tensorboard_scalars(tmp_path / "tensorboard")
+    assert events["train/loss"][10] == 0.5
+    assert math.isnan(events["train/loss"][20])
+    assert events["validation/accuracy"] == {20: 0.25}
+    assert events["speed/images_per_second"] == {10: 1280, 20: 1280}
+
+
+def test_what_came_after_the_checkpoint_is_taken_back(tmp_path):
+    with Records(tmp_path) as record:
+        for step in (10, 20, 30):
+            record(moment(step, train_loss=step))
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 40, "tra')  # killed while writing
+    with Records(tmp_path, step=20) as record:
+        record(moment(30, train_loss=3))
+    assert [(r["step"], r["train/loss"]) for r in read(tmp_path / "metrics.jsonl")] == [(10, 10), (20, 20), (30, 3)]
+
+
+def test_curves_are_drawn(tmp_path):
+    with Records(tmp_path) as record:
+        record(moment(10, train_loss=0.5, train_accuracy=0.1))
+        record(moment(20, train_loss=math.nan, train_accuracy=0.2, validation_accuracy=0.25))
+    draw_curves(tmp_path)
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are saved."""
+    figures = []
+    save = Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, *args, **options: figures.append(self) or save(self, *args, **options)
+    )
+    return figures
+
+
+def test_each_metric_has_a_panel_and_no_row_more_than_four(tmp_path, drawn):
+    names = ["loss", "accuracy", "f1_macro", "f1_micro", "auc", "ece"]
+    with Records(tmp_path) as record:
+        record(moment(10, train_loss=0.5, train_accuracy=0.25))
+        record(moment(20, **{f"validation_{name}": 0.5 for name in names}, validation_ema_accuracy=0.75))
+    draw_curves(tmp_path)
+    assert [axes.get_title() for axes in drawn[0].axes] == names
+    assert [axes.get_subplotspec().colspan.start for axes in drawn[0].axes] == [0, 1, 2, 3, 0, 1]
+    assert [axes.get_subplotspec().rowspan.start for axes in drawn[0].axes] == [0, 0, 0, 0, 1, 1]
+    lines = {line.get_label(): line.get_xydata().tolist() for line in drawn[0].axes[1].lines}
+    assert lines == {"train": [[10, 0.25]], "validation": [[20, 0.5]], "validation, ema": [[20, 0.75]]}
+
+
+def test_a_metric_that_never_was_a_number_has_no_panel(tmp_path, drawn):
+    with Records(tmp_path) as record:
+        record(moment(10, validation_loss=0.5, validation_auc=math.nan))
+    draw_curves(tmp_path)
+    assert [axes.get_title() for axes in drawn[0].axes] == ["loss"]
+
+
+def test_a_run_without_moments_draws_nothing(tmp_path):
+    Records(tmp_path).__exit__()
+    draw_curves(tmp_path)
+    assert not (tmp_path / "curves.png").exists()
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_terminal_gets_a_live_line_and_a_file_plain_lines(terminal):
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=terminal, width=200)
+    with ProgressLine(100, console=console) as progress:
+        for step in range(10, 101, 10):
+            progress(moment(step, train_loss=1 / step, **({"validation_accuracy": 0.5} if step == 50 else {})))
+    shown = file.getvalue()
+    assert "step 50/100  train/loss 0.0200  validation/accuracy 0.5000  1,280 images/s  0:00:02 left" in shown
+    if terminal:
+        assert "\x1b[" in shown  # redrawn in place
+        assert "step 40/100" not in shown  # no evaluation, so no line is left behind
+    else:
+        assert "\r" not in shown
+        assert "\x1b" not in shown
+        assert len(shown.splitlines()) == 10
+
+
+def test_a_warning_has_a_line_of_its_own():
+    file = io.StringIO()
+    with ProgressLine(100, console=Console(file=file)) as progress:
+        progress(moment(10, train_loss=1.0)._replace(warnings=["The samples are all alike."]))
+    assert "step 10: The samples are all alike.\n" in file.getvalue()
+
+
+def test_of_many_metrics_the_line_shows_loss_and_accuracy():
+    names = ["accuracy", "auc", "ece", "ema_accuracy", "f1_macro", "loss"]
+    file = io.StringIO()
+    with ProgressLine(100, first=("loss", "accuracy", "ema_accuracy"), console=Console(file=file)) as progress:
+        progress(moment(10, train_loss=1.0, train_accuracy=0.0, **{f"validation_{name}": 0.5 for name in names}))
+    metrics = file.getvalue().removeprefix("step 10/100  ").partition("  1,280")[0]
+    assert metrics == (
+        "train/loss 1.0000  train/accuracy 0.0000  "
+        "validation/loss 0.5000  validation/accuracy 0.5000  validation/ema_accuracy 0.5000"
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (["fid", "loss", "kl"], ["fid", "loss", "kl"]),
+        (["accuracy", "auc", "ece", "loss"], ["loss", "accuracy"]),
+        (["a", "b", "c", "d"], ["a", "b", "c"]),
+        ([], []),
+    ],
+)
+def test_a_headline_is_all_where_that_is_little(names, shown):
+    assert select(names, ("loss", "accuracy"), 3) == shown
