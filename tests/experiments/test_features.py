@@ -18,6 +18,8 @@ from experiments.settings.flags import from_flags
 from experiments.stored import learned_by
 from jaxrec import metrics, models
 from jaxrec.data import transforms
+from jaxrec.data.keys import NOISE as CODE_NOISE
+from jaxrec.data.keys import example_keys
 from jaxrec.engine.checkpoint import Checkpoints
 from jaxrec.errors import InputError
 from jaxrec.metrics import distances
