@@ -19,3 +19,9 @@ def did_you_mean(name: object, allowed: Iterable[str]) -> str:
     """Returns " Did you mean 'x'?" for the nearest allowed name, or "" when none is near."""
     near = difflib.get_close_matches(str(name), list(allowed), n=1, cutoff=0.5)
     return f" Did you mean '{near[0]}'?" if near else ""
+
+
+def described(value: object) -> str:
+    """Returns what a value is, for a message: an array as "float32[8, 1]", anything else by its type."""
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    return f"a {type(value).__name__}" if shape is None or dtype is None else f"{dtype}{list(shape)}"
