@@ -1,4 +1,5 @@
-# make train: from a bare python3 to a trained model, make train CONFIG=digits_gan to another.   make test: the whole test suite, on CPU, offline.
+# make train: from a bare python3 to a trained model, make train CONFIG=digits_gan to another.
+# make test: the tests, on CPU, offline.   make test-slow: every shipped config through the launcher, and the long forms.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
