@@ -5,6 +5,7 @@ batch is split over the mesh's one axis, the state lies by a rule (`replicate`, 
 communication. `parallel="pmap"` runs the same task once per device instead, for those who think in pmap.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -14,6 +15,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxrec.errors import InputError
+from jaxrec.trees import paths
 from jaxrec.types import PyTree
 
 AXIS = "devices"
@@ -31,7 +33,9 @@ def fsdp(shapes: PyTree, mesh: Mesh) -> PyTree:
     """Shardings that split every large array along its largest dimension that the devices divide.
 
     Fully sharded data parallelism (Rajbhandari et al., 2020, ZeRO stage 3): parameters and optimizer state take
-    1 / devices of the memory, and each is gathered where the step needs it.
+    1 / devices of the memory between steps. `jaxrec.tasks.task.descend` gathers the parameters for the gradient, whose
+    forward and backward pass hold them whole, and has each device get its part of the mean gradient; the optimizer
+    works on parts alone.
     """
 
     def shard(array: Any) -> NamedSharding:
@@ -114,10 +118,26 @@ def data_parallel(
     devices = list(jax.devices() if devices is None else devices)
     mesh = jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
     if parallel == "jit":
-        return Parallel(mesh, RULES[rule], lambda step: step)
+        return Parallel(mesh, RULES[rule], lambda step: _split(step, mesh) if rule == "fsdp" else step)
     if rule != "replicate":
         raise InputError(f"parallel = 'pmap' with rule = '{rule}': pmap replicates the state. Use rule = 'replicate'.")
     return Parallel(mesh, replicate, lambda step: _per_device(step, devices))
+
+
+# The mesh over which `fsdp` splits the parameters, inside a step that is traced for it. Part of the key of jit's cache.
+_splitting = jax.make_user_context(default_value=None)
+
+
+def gathered(params: PyTree) -> PyTree:
+    """The parameters whole on every device, where `fsdp` has split them; elsewhere the identity."""
+    mesh = _splitting.value
+    return params if mesh is None else jax.lax.with_sharding_constraint(params, NamedSharding(mesh, PartitionSpec()))
+
+
+def scattered(grads: PyTree) -> PyTree:
+    """The gradients as parameters of their shape lie, so that under `fsdp` each device adds up its part alone."""
+    mesh = _splitting.value
+    return grads if mesh is None else jax.lax.with_sharding_constraint(grads, fsdp(grads, mesh))
 
 
 def mean_over_devices(tree: PyTree) -> PyTree:
@@ -129,28 +149,84 @@ def mean_over_devices(tree: PyTree) -> PyTree:
     return jax.lax.pmean(tree, AXIS)
 
 
+def _split(step: Callable, mesh: Mesh) -> Callable:
+    """The step under `fsdp`."""
+
+    def spread(state: PyTree, batch: PyTree, key: jax.Array) -> PyTree:
+        with _splitting(mesh):
+            return step(state, batch, key)
+
+    return spread
+
+
 def _per_device(step: Callable, devices: list[jax.Device]) -> Callable:
     """Wraps `step(state, batch, key) -> (state, metrics)` or `-> metrics` to run under pmap.
 
-    Everything that is per device stays at this edge: the batch is cut, each device draws from a key of its own,
-    metrics merge as they say themselves, and what a step collects besides (batch statistics) is averaged. Gradients
-    are averaged where they arise, in `jaxrec.tasks.task.descend`.
+    Everything that is per device stays at this edge: the batch is cut, each device draws from a key of its own, and
+    metrics merge as they say themselves. Gradients are averaged where they arise, in `jaxrec.tasks.task.descend`. Of
+    the new state, what is equal on all devices stays and batch statistics are averaged.
+
+    Raises:
+      InputError: when traced, where anything else of the new state differs between devices.
     """
 
-    def merged(metrics: PyTree) -> PyTree:
-        return {name: metric.across(AXIS) for name, metric in metrics.items()}
-
     def local(state: PyTree, batch: PyTree, key: jax.Array) -> PyTree:
-        out = step(state, batch, jax.random.fold_in(key, jax.lax.axis_index(AXIS)))
-        if not isinstance(out, tuple):
-            return merged(out)
-        state, metrics = out
-        return state.replace(extra=jax.lax.pmean(state.extra, AXIS)), merged(metrics)
-
-    mapped = jax.pmap(local, axis_name=AXIS, in_axes=(None, 0, None), out_axes=None, devices=devices)
+        return step(state, batch, jax.random.fold_in(key, jax.lax.axis_index(AXIS)))
 
     def spread(state: PyTree, batch: PyTree, key: jax.Array) -> PyTree:
         cut = jax.tree.map(lambda x: jnp.reshape(x, (len(devices), -1, *x.shape[1:])), batch)
-        return mapped(state, cut, key)
+        averaged = _to_average(local, state, cut, key)
+
+        def merged(state: PyTree, batch: PyTree, key: jax.Array) -> PyTree:
+            out = local(state, batch, key)
+            *new, metrics = out if isinstance(out, tuple) else (out,)
+            leaves, structure = jax.tree.flatten(new)
+            leaves = [jax.lax.pmean(x, AXIS) if own else x for x, own in zip(leaves, averaged, strict=True)]
+            metrics = {name: metric.across(AXIS) for name, metric in metrics.items()}
+            return (*jax.tree.unflatten(structure, leaves), metrics) if new else metrics
+
+        return jax.pmap(merged, axis_name=AXIS, in_axes=(None, 0, None), out_axes=None, devices=devices)(
+            state, cut, key
+        )
 
     return spread
+
+
+def _to_average(local: Callable, state: PyTree, cut: PyTree, key: jax.Array) -> list[bool]:
+    """Which leaves of a step's new state are averaged under pmap: those that each device finds a value of its own for.
+
+    Nothing is computed: vmap follows what depends on the device's part of the batch, and a mean over the axis does not.
+    """
+    own: list[bool] = []
+
+    @jax.custom_batching.custom_vmap
+    def watched(new: PyTree) -> PyTree:
+        return new
+
+    @watched.def_vmap
+    def _(size: int, batched: list[PyTree], new: PyTree) -> tuple[PyTree, PyTree]:
+        del size
+        own.extend(jax.tree.leaves(batched[0]))
+        return new, batched[0]
+
+    def new_state(state: PyTree, batch: PyTree, key: jax.Array) -> PyTree:
+        out = local(state, batch, key)
+        return watched(out[0]) if isinstance(out, tuple) else ()
+
+    new = jax.eval_shape(jax.vmap(new_state, in_axes=(None, 0, None), axis_name=AXIS), state, cut, key)
+    names = list(paths(new))
+    own = own or [False] * len(names)
+    for name, differs in zip(names, own, strict=True):
+        if differs and "batch_stats" not in name.split("/"):
+            raise InputError(
+                f"parallel = 'pmap': each device finds a {name} of its own, and one state is kept. Take gradients "
+                "through jaxrec.tasks.task.descend, average what else is meant to be a mean by "
+                "jaxrec.sharding.mean_over_devices, or use parallel = 'jit'."
+            )
+    if any(own):
+        warnings.warn(
+            "parallel = 'pmap': each device normalises its part of the batch by the part's own statistics. "
+            "jaxrec.layers.BatchNorm sees the whole batch.",
+            stacklevel=2,
+        )
+    return own

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxrec.types import Batch, Key
+from jaxrec.types import Array, Batch, Key
 
 # What an example draws comes from streams of its own: numbers that no step has, where steps fold theirs into the same
 # seed. One for augmentation, one for the noise that a model draws of its code, one for what hides the input from it,
@@ -13,13 +13,16 @@ AUGMENTATION, NOISE, CORRUPTION, SIDE = 2**32 - 1, 2**32 - 2, 2**32 - 3, 2**32 -
 EVALUATION = -1  # stands for the epoch where a batch has none
 
 
-def example_keys(batch: Batch, *, seed: int, stream: int) -> Key:
-    """A key for each example, [B], that follows from (seed, epoch, example) and from nothing else of the batch.
+def example_keys(batch: Batch, *, stream: int) -> Key:
+    """A key for each example, [B], that follows from its "seed", "epoch" and "id" and from nothing else of the batch.
 
-    An evaluation, whose batches have no "epoch", draws the same each time.
+    An evaluation, whose batches have no "epoch", draws the same each time. The seed is part of the batch, so that one
+    compiled program serves every seed.
     """
-    root = jax.random.fold_in(jax.random.key(seed), stream)
     epochs = batch.get("epoch", jnp.full_like(batch["id"], EVALUATION))
-    return jax.vmap(lambda epoch, example: jax.random.fold_in(jax.random.fold_in(root, epoch), example))(
-        epochs, batch["id"]
-    )
+
+    def key(seed: Array, epoch: Array, example: Array) -> Key:
+        root = jax.random.fold_in(jax.random.key(seed), stream)
+        return jax.random.fold_in(jax.random.fold_in(root, epoch), example)
+
+    return jax.vmap(key)(batch["seed"], epochs, batch["id"])

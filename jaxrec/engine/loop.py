@@ -1,7 +1,7 @@
 """The trainer's loop: restore, take steps, call the hooks.
 
-With `jaxrec/engine/program.py`, which compiles, it owns time and devices. Neither ever mentions
-a model, a loss, an optimizer or a config.
+With `jaxrec/engine/program.py`, which compiles, it owns time and devices. Neither ever mentions a model, a loss, an
+optimizer or a config.
 """
 
 import functools
@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxrec.data.batches import Batches
@@ -17,6 +18,7 @@ from jaxrec.engine.checkpoint import Checkpoints
 from jaxrec.engine.program import Program
 from jaxrec.errors import InputError
 from jaxrec.tasks.task import State
+from jaxrec.trees import leaf_types
 
 
 class Moment(NamedTuple):
@@ -33,13 +35,14 @@ class Moment(NamedTuple):
     warnings: list[str]  # what a hook thinks is going wrong, in plain language, for a later hook to show
 
 
-Hook = Callable[[Moment], bool | None]  # True ends the run after this moment
+Hook = Callable[[Moment], bool | None]  # True ends the run after this moment; hooks may use jax as they like
 
 
 def fit(
     program: Program,
     *,
     steps: int,
+    state: State | None = None,
     hooks: Sequence[Hook] = (),
     checkpoints: Checkpoints | None = None,
 ) -> State:
@@ -51,33 +54,65 @@ def fit(
     Args:
       program: from `compile_task`.
       steps: to have taken at the end, those before a restored checkpoint included.
+      state: where to start without a checkpoint, such as what an earlier `fit` returned; it stays usable. By default
+        the program's first state.
       hooks: called in order every `log_every` steps and after the last.
       checkpoints: where to look for the state to go on from; saving is a hook's work.
 
     Raises:
-      InputError: the newest checkpoint is past `steps`, damaged, or of another model.
+      InputError: the newest checkpoint or the state is past `steps` or of another model, or the checkpoint is damaged;
+        a hook returns something else than True, False or None.
     """
-    step = (checkpoints.latest() if checkpoints else None) or 0
+    saved = (checkpoints.latest() if checkpoints else None) or 0
+    step = saved or (0 if state is None else int(state.step))
     if step > steps:
-        raise InputError(f"steps = {steps}: the newest checkpoint has taken {step} steps already. Ask for more.")
-    state = checkpoints.restore(program.template, step) if step else program.init()
-    with jax.transfer_guard("disallow"):
-        while step < steps:
-            previous, began = step, time.perf_counter()
-            step = min(steps, previous - previous % program.log_every + program.log_every)
+        taken = "newest checkpoint" if saved else "state"
+        raise InputError(f"steps = {steps}: the {taken} has taken {step} steps already. Ask for more.")
+    if saved:
+        state = checkpoints.restore(program.template, saved)
+    else:
+        state = program.init() if state is None else _copied(state, program.template)
+    while step < steps:
+        previous, began = step, time.perf_counter()
+        step = min(steps, previous - previous % program.log_every + program.log_every)
+        with jax.transfer_guard("disallow"):
             state, means = program.train(state, previous, step)
-            moment = Moment(
-                step=step,
-                steps=steps,
-                previous=previous,
-                state=state,
-                examples=(step - previous) * program.batch_size,
-                seconds=time.perf_counter() - began,
-                evaluate=functools.partial(program.evaluate, state),
-                scalars={f"train/{name}": value for name, value in means.items()},
-                warnings=[],
-            )
-            stop = [hook(moment) for hook in hooks]
-            if any(stop):
-                break
+        moment = Moment(
+            step=step,
+            steps=steps,
+            previous=previous,
+            state=state,
+            examples=(step - previous) * program.batch_size,
+            seconds=time.perf_counter() - began,
+            evaluate=functools.partial(program.evaluate, state),
+            scalars={f"train/{name}": value for name, value in means.items() if not isinstance(value, np.ndarray)},
+            warnings=[],
+        )
+        stop = [_asks_to_stop(hook, moment) for hook in hooks]
+        if any(stop):
+            break
     return state
+
+
+def _copied(state: State, template: State) -> State:
+    """The state once more, laid as the template says: training uses up what it is given."""
+    given, wanted = leaf_types(state), leaf_types(template)
+    for path in sorted({*given, *wanted}):
+        if given.get(path) != wanted.get(path):
+            raise InputError(
+                f"fit(state=...) is of another task: {path} is {given.get(path, 'missing')}, wanted is "
+                f"{wanted.get(path, 'nothing')}."
+            )
+    return jax.tree.map(lambda leaf, like: jax.device_put(jnp.copy(leaf), like.sharding), state, template)
+
+
+def _asks_to_stop(hook: Hook, moment: Moment) -> bool:
+    """What a hook returns."""
+    answer = hook(moment)
+    if answer is None or isinstance(answer, bool | np.bool_):
+        return bool(answer)
+    name = getattr(hook, "__qualname__", type(hook).__name__)
+    raise InputError(
+        f"The hook {name} returned {type(answer).__name__}; allowed is True, which ends the run, False or None. "
+        "Let it return nothing."
+    )

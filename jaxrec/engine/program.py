@@ -2,7 +2,7 @@
 
 import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +10,9 @@ import numpy as np
 
 from jaxrec import metrics
 from jaxrec.data.batches import Batches
+from jaxrec.engine.lowering import Lowered, lower
 from jaxrec.engine.steps import STEPS_PER_CALL, several_steps, slow_in_a_loop
+from jaxrec.errors import InputError
 from jaxrec.metrics import Metrics
 from jaxrec.sharding import Parallel, data_parallel
 from jaxrec.tasks.task import State, Task
@@ -22,8 +24,11 @@ class Program(NamedTuple):
     """What `compile_task` returns."""
 
     init: Callable[[], State]  # the state before the first step
-    train: Callable[[State, int, int], tuple[State, dict[str, float]]]  # takes steps [first, stop); uses the state up
-    evaluate: Callable[..., dict[str, float | np.ndarray]]  # (state, batches): one exact pass over a split
+    # takes steps [first, stop); uses the state up
+    train: Callable[[State, int, int], tuple[State, dict[str, float | np.ndarray]]]
+    # (state, batches, measure=the task's): one exact pass over a split; `measure` is any (state, batch, key) -> Metrics
+    evaluate: Callable[..., dict[str, float | np.ndarray]]
+    predict: Callable[[State, Batches], PyTree]  # what the task predicts, [N, ...] for the split's examples in order
     template: State  # shapes, types and shardings of a state
     batch_size: int
     log_every: int
@@ -59,12 +64,7 @@ def compile_task(
     place = _placer(parallel)
     key = parallel.everywhere(jax.random.key(seed))
     compiled: list[str] = []
-
-    def build(name: str, function: Callable, *arguments: Any, **options: Any) -> Callable:
-        # Compiled ahead of time, a step function cannot be compiled again behind the user's back: arguments of
-        # other shapes are an error.
-        compiled.append(name)
-        return jax.jit(function, **options).lower(*arguments).compile()
+    programs: dict[str, Callable] = {}  # compiled evaluations by their text
 
     def init(key: Array, resident: PyTree, rows: PyTree) -> State:
         return task.init(key, train.fetch(resident, rows))
@@ -77,10 +77,10 @@ def compile_task(
     def placed(count: int) -> Array:
         return parallel.everywhere(np.int32(count))
 
-    def lower_steps(at_once: int) -> jax.stages.Lowered:
+    def lower_steps(at_once: int) -> Lowered:
+        arguments = (template, data, rows_of(0, 1, at_once), placed(1), key)
         options = {"donate_argnums": 0, "out_shardings": (shardings, parallel.whole)}
-        jitted = jax.jit(several_steps(train_step, at_once), **options)
-        return jitted.lower(template, data, rows_of(0, 1, at_once), placed(1), key)
+        return lower(several_steps(train_step, at_once), *arguments, place=place, **options)
 
     def rows_of(first: int, count: int, at_once: int) -> PyTree:
         hosted = [train.host(index) for index in range(first, first + count)]
@@ -92,7 +92,7 @@ def compile_task(
     shardings = jax.tree.map(lambda leaf: leaf.sharding, template)
     at_once = steps_per_call or STEPS_PER_CALL
     lowered = lower_steps(at_once)
-    if steps_per_call is None and parallel.on_cpu and slow_in_a_loop(lowered.as_text()):
+    if steps_per_call is None and parallel.on_cpu and slow_in_a_loop(lowered.text):
         at_once, lowered = 1, lower_steps(1)
     compiled.append("train_step")
     steps = lowered.compile()
@@ -100,7 +100,9 @@ def compile_task(
     @functools.cache
     def compiled_init() -> Callable:
         # The state is made where it will lie: no host or device ever holds more than its part.
-        return build("init", init, key, data, rows, out_shardings=shardings, compiler_options=parallel.run_once)
+        compiled.append("init")
+        options = {"out_shardings": shardings, "compiler_options": parallel.run_once}
+        return lower(init, key, data, rows, place=place, **options).compile()
 
     def first_state() -> State:
         return parallel.settle(compiled_init()(key, data, rows))
@@ -112,14 +114,17 @@ def compile_task(
             state, part = parallel.settle(steps(state, data, rows_of(index, count, at_once), placed(count), key))
             parts.append(part)
         each = zip(jax.device_get(parts), counts, strict=True)
-        return state, metrics.compute([_entry(part, index) for part, count in each for index in range(count)])
+        found = metrics.compute([_entry(part, index) for part, count in each for index in range(count)])
+        if not all(np.isfinite(value).all() for value in found.values()):
+            _check_labels(task, template, train)
+        return state, found
 
-    eval_steps: dict[Any, Callable] = {}
+    known: dict[tuple, tuple[Callable, dict[str, str], Callable]] = {}  # measures seen, and what each was compiled to
 
     def evaluate(
         state: State, batches: Batches, measure: Callable[[State, Batch, Array], Metrics] = task.eval_step
     ) -> dict[str, float | np.ndarray]:
-        """What `measure`, the task's evaluation or another function like it, finds over one pass."""
+        """What `measure`, the task's evaluation or any callable like it, finds over one pass."""
         parallel.check_batch(batches.batch_size)
         data = place(batches.resident)
         arguments = {"batch_size": str(batches.batch_size), **leaf_types(data)}
@@ -128,21 +133,37 @@ def compile_task(
             batch = batches.fetch(resident, rows)
             return parallel.spread(measure)(state, batch, jax.random.fold_in(key, state.step))
 
-        name = "eval_step" if measure is task.eval_step else measure.__name__
-        signature = (measure, batches.fetch, *arguments.items())
-        if signature not in eval_steps:
-            for _, _, *known in [other for other in eval_steps if other[0] is measure][-1:]:
-                _warn_of_another(name, dict(known), arguments)
+        signature = (id(measure), batches.fetch, *arguments.items())
+        if signature not in known:
+            name = "eval_step" if measure is task.eval_step else getattr(measure, "__name__", type(measure).__name__)
+            for _, before, _ in [entry for entry in known.values() if entry[0] is measure][-1:]:
+                _warn_of_another(name, before, arguments)
             rows = parallel.split(batches.host(0))
-            eval_steps[signature] = build(name, eval_step, template, data, rows, key, out_shardings=parallel.whole)
-        return metrics.compute(
-            [
-                parallel.settle(eval_steps[signature](state, data, parallel.split(batches.host(index)), key))
-                for index in range(batches.per_pass)
-            ]
-        )
+            lowered = lower(eval_step, template, data, rows, key, place=place, out_shardings=parallel.whole)
+            # Two lambdas of one text are one program; what they close over are its arguments.
+            if lowered.text not in programs:
+                compiled.append(name)
+                programs[lowered.text] = lowered.stage.compile()
+            known[signature] = measure, arguments, lowered.bind(programs[lowered.text])
+        step = known[signature][2]
+        with jax.transfer_guard("disallow"):
+            return metrics.compute(
+                [
+                    parallel.settle(step(state, data, parallel.split(batches.host(index)), key))
+                    for index in range(batches.per_pass)
+                ]
+            )
 
-    return Program(first_state, take_steps, evaluate, template, train.batch_size, log_every, compiled)
+    def predicted(state: State, batch: Batch, key: Array) -> Metrics:
+        return {"": metrics.Rows({"outputs": task.predict_step(state, batch, key)}, batch["mask"])}
+
+    def predict(state: State, batches: Batches) -> PyTree:
+        """What the task predicts for each example of one pass, in its order."""
+        if task.predict_step is None:
+            raise InputError("This task predicts nothing: give it a `predict_step`, (state, batch, key) -> [B, ...].")
+        return evaluate(state, batches, predicted)["outputs"]
+
+    return Program(first_state, take_steps, evaluate, predict, template, train.batch_size, log_every, compiled)
 
 
 def state_template(task: Task, train: Batches, parallel: Parallel) -> State:
@@ -157,6 +178,21 @@ def state_template(task: Task, train: Batches, parallel: Parallel) -> State:
         shapes,
         parallel.state(shapes),
     )
+
+
+def _check_labels(task: Task, template: State, train: Batches) -> None:
+    """Raises InputError where labels are none of the classes that a task predicts: its losses are NaN then."""
+    label = train.resident.get("label") if isinstance(train.resident, Mapping) else None
+    if label is None or task.predict_step is None or label.ndim != 1 or label.dtype.kind not in "iu":
+        return
+    batch = jax.eval_shape(train.fetch, train.resident, train.host(0))
+    outputs = jax.eval_shape(task.predict_step, template, batch, jax.eval_shape(lambda: jax.random.key(0)))
+    classes = outputs.shape[-1] if getattr(outputs, "ndim", 0) == 2 else np.inf
+    if not 0 <= label.min() <= label.max() < classes:
+        raise InputError(
+            f"Labels reach from {label.min()} to {label.max()}; the network tells {classes} classes apart, 0 to "
+            f"{classes - 1}. Number the labels from 0, or give the network more classes."
+        )
 
 
 def _entry(part: Metrics, index: int) -> Metrics:

@@ -6,14 +6,15 @@ from flax import linen as nn
 from flax.linen.dtypes import canonicalize_dtype
 
 from jaxrec.layers.platform import on_cpu
+from jaxrec.sharding import mean_over_devices
 from jaxrec.types import Array
 
 
 class BatchNorm(nn.BatchNorm):
     """`flax.linen.BatchNorm`: same attributes, variables and results; a training step is faster on a CPU.
 
-    Running, masked and slow statistics, those along a named or any but the last axis, and of complex numbers, are
-    flax's.
+    In a pmapped step the statistics are those of the global batch. Running, masked and slow statistics, those along a
+    named or any but the last axis, and of complex numbers, are flax's.
     """
 
     @nn.compact
@@ -31,8 +32,8 @@ class BatchNorm(nn.BatchNorm):
         bias = self.param("bias", self.bias_init, c, self.param_dtype) if self.use_bias else None
         dtype = canonicalize_dtype(x, scale, bias, dtype=self.dtype)
         x = jnp.asarray(x, jnp.promote_types(self.dtype or jnp.result_type(x), jnp.float32))
-        mean = x.mean(axes)
-        var = jnp.maximum(0, jnp.square(x).mean(axes) - jnp.square(mean))
+        mean, squares = mean_over_devices((x.mean(axes), jnp.square(x).mean(axes)))
+        var = jnp.maximum(0, squares - jnp.square(mean))
         if not self.is_initializing():
             mean_so_far.value = self.momentum * mean_so_far.value + (1 - self.momentum) * mean
             var_so_far.value = self.momentum * var_so_far.value + (1 - self.momentum) * var

@@ -17,7 +17,8 @@ from jaxrec.losses.adversarial import AdversarialLoss, gradient_penalty, squared
 from jaxrec.metrics import Mean, Metrics
 from jaxrec.tasks import spectral
 from jaxrec.tasks.average import averaged
-from jaxrec.tasks.task import State, Task, descend, in_parts
+from jaxrec.tasks.gradients import in_parts
+from jaxrec.tasks.task import State, Task, descend
 from jaxrec.types import Array, Batch, Count, Key, NonNegative, PyTree
 
 
@@ -44,7 +45,6 @@ def adversarial_task(
     tx_generator: optax.GradientTransformation,
     tx_discriminator: optax.GradientTransformation,
     latent: Count,
-    seed: int,
     critic_steps: Count = 1,
     spectral_norm: bool = False,
     penalty: NonNegative = 0.0,
@@ -55,7 +55,7 @@ def adversarial_task(
 
     A step cuts its batch into `critic_steps` parts. The discriminator takes a step on each, against new images, then
     the generator takes one, on as many images as a part has. The noise is drawn from the step's key; in evaluation
-    each example draws from its own (`jaxrec.data.transforms.example_keys`).
+    each example draws from its own (`jaxrec.data.keys.example_keys`).
 
     Metrics of training and evaluation: `d_loss` and `g_loss`, without penalties; `d_real` and `d_fake`, the mean
     logits of real and of generated images; `d_accuracy`, the share of pairs of a real and a generated image in which
@@ -63,13 +63,12 @@ def adversarial_task(
     `g_gradient`, norms of the gradients over all parameters; `gradient_penalty` and `r1`, weighted, where there are.
 
     Args:
-      generator: (noise [B, Z], label [B], train) -> images [B, H, W, C] in [-1, 1], such as `models.generators`.
+      generator: (noise [B, Z], label [B] or None, train) -> images [B, H, W, C] in [-1, 1]: `models.generators`.
       discriminator: (image in [-1, 1], label, train) -> logits [B], such as those of `models.critics`.
       loss: what they minimise.
       tx_generator: its optimizer.
       tx_discriminator: its optimizer.
       latent: Z, the size of the noise.
-      seed: of the noise in evaluation.
       critic_steps: steps of the discriminator for one of the generator.
       spectral_norm: whether the discriminator's matrices are divided by their largest singular value.
       penalty: the weight of the gradient penalty in the discriminator's loss; its paper has 10.
@@ -82,11 +81,11 @@ def adversarial_task(
     """
     generate = sampler(generator, latent)
 
-    def make(params: PyTree, extra: PyTree, key: Key, label: Array) -> tuple[Array, PyTree]:
-        noise = jax.random.normal(key, (len(label), latent))
+    def make(params: PyTree, extra: PyTree, key: Key, batch: Batch) -> tuple[Array, PyTree]:
+        noise, label = jax.random.normal(key, (len(batch["image"]), latent)), batch.get("label")
         return generator.apply({"params": params, **extra}, noise, label, train=True, mutable=list(extra))
 
-    def judge(params: PyTree, extra: PyTree, image: Array, label: Array, train: bool) -> tuple[Array, PyTree]:
+    def judge(params: PyTree, extra: PyTree, image: Array, label: Array | None, train: bool) -> tuple[Array, PyTree]:
         collections = {name: tree for name, tree in extra.items() if name != "spectral"}
         params = spectral.normalise(params, extra["spectral"]) if spectral_norm else params
         variables, mutable = {"params": params, **collections}, list(collections) if train else []
@@ -99,10 +98,10 @@ def adversarial_task(
 
     def init(key: Key, batch: Batch) -> State:
         keys = dict(zip(("generator", "discriminator", "spectral"), jax.random.split(key, 3), strict=True))
-        inputs = {"generator": jnp.zeros((len(batch["label"]), latent)), "discriminator": batch["image"]}
+        inputs = {"generator": jnp.zeros((len(batch["image"]), latent)), "discriminator": batch["image"]}
         params, extra = {}, {}
         for name, network in (("generator", generator), ("discriminator", discriminator)):
-            extra[name] = dict(network.init(keys[name], inputs[name], batch["label"], train=False))
+            extra[name] = dict(network.init(keys[name], inputs[name], batch.get("label"), train=False))
             params[name] = extra[name].pop("params")
         if spectral_norm:
             extra["discriminator"]["spectral"] = spectral.first_vectors(params["discriminator"], keys["spectral"])
@@ -117,8 +116,8 @@ def adversarial_task(
             params, opt_state, extra = carry
             part, key = inputs
             key, mix = jax.random.split(key)
-            real, label = 2 * part["image"] - 1, part["label"]
-            fake, _ = make(state.params["generator"], state.extra["generator"], key, label)
+            real, label = 2 * part["image"] - 1, part.get("label")
+            fake, _ = make(state.params["generator"], state.extra["generator"], key, part)
             if spectral_norm:
                 extra = {**extra, "spectral": spectral.power_iteration(params, extra["spectral"])}
 
@@ -151,8 +150,8 @@ def adversarial_task(
         last = jax.tree.map(lambda rows: rows[-1], parts)
 
         def objective(params: PyTree) -> tuple[Array, tuple[PyTree, Metrics]]:
-            fake, extra = make(params, state.extra["generator"], keys[0], last["label"])
-            logits, _ = judge(critic[0], critic[2], fake, last["label"], train=True)
+            fake, extra = make(params, state.extra["generator"], keys[0], last)
+            logits, _ = judge(critic[0], critic[2], fake, last.get("label"), train=True)
             means = metrics.means({"g_loss": loss.generator(logits)}, last["mask"])
             return means["g_loss"].total / means["g_loss"].count, (extra, means)
 
@@ -167,9 +166,10 @@ def adversarial_task(
 
     def eval_step(state: State, batch: Batch, key: Key) -> Metrics:
         del key  # what is drawn in evaluation, an example draws from its own
-        fake = generate(state, example_keys(batch, seed=seed, stream=NOISE), batch["label"])
+        label = batch.get("label")
+        fake = generate(state, example_keys(batch, stream=NOISE), label)
         on_real, on_fake = (
-            judge(state.params["discriminator"], state.extra["discriminator"], 2 * image - 1, batch["label"], False)[0]
+            judge(state.params["discriminator"], state.extra["discriminator"], 2 * image - 1, label, False)[0]
             for image in (batch["image"], fake)
         )
         means = metrics.means(compare(on_real, on_fake), batch["mask"])
