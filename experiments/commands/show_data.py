@@ -1,7 +1,7 @@
 """Shows what a config trains on, before anything is trained."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -28,10 +28,10 @@ def show_data(config: Mapping[str, Any], workdir: pathlib.Path) -> int:
       InputError: the config does not fit the data or the devices.
     """
     experiment, _, _ = prepare(config)
-    batch = experiment.train.host(0)["id"]
-    ids = batch[:EXAMPLES]
+    batch = experiment.train.host(0)
+    ids = batch["id"][:EXAMPLES]
     names, resident = experiment.notes["classes"], experiment.train.resident
-    titles = [names[label] for label in resident["label"][ids]]
+    titles = [_title(label, names) for label in resident["label"][ids]] if "label" in resident else ()
     shown = {f"epoch {epoch}": _seen(experiment, batch, epoch)[:EXAMPLES] for epoch in range(EPOCHS)}
     workdir.mkdir(parents=True, exist_ok=True)
     picture = workdir / "show_data.png"
@@ -40,9 +40,14 @@ def show_data(config: Mapping[str, Any], workdir: pathlib.Path) -> int:
     return 0
 
 
-def _seen(experiment: Experiment, ids: np.ndarray, epoch: int) -> np.ndarray:
+def _title(label: np.ndarray, names: Sequence[str]) -> str:
+    """The name of an image's class, or of each of several, [K] of 0 and 1."""
+    return ", ".join(names[index] for index in (np.flatnonzero(label) if label.ndim else [label]))
+
+
+def _seen(experiment: Experiment, rows: Mapping[str, np.ndarray], epoch: int) -> np.ndarray:
     """What the model is shown of a batch in an epoch, [B, H, W, C] back in [0, 1]."""
-    rows = {"id": ids, "epoch": np.full(len(ids), epoch, np.int32)}
+    rows = {**rows, "epoch": np.full_like(rows["epoch"], epoch)}
     mean, std = (np.float32(experiment.notes[name]) for name in ("mean", "std"))
     image = jax.jit(experiment.train.fetch)(experiment.train.resident, rows)["image"]
     return np.asarray(image) * std + mean

@@ -64,7 +64,7 @@ def compile_task(
     place = _placer(parallel)
     key = parallel.everywhere(jax.random.key(seed))
     compiled: list[str] = []
-    programs: dict[str, Callable] = {}  # compiled evaluations by their text
+    programs: dict[tuple, Callable] = {}  # compiled evaluations by their text and arguments
 
     def init(key: Array, resident: PyTree, rows: PyTree) -> State:
         return task.init(key, train.fetch(resident, rows))
@@ -140,11 +140,13 @@ def compile_task(
                 _warn_of_another(name, before, arguments)
             rows = parallel.split(batches.host(0))
             lowered = lower(eval_step, template, data, rows, key, place=place, out_shardings=parallel.whole)
-            # Two lambdas of one text are one program; what they close over are its arguments.
-            if lowered.text not in programs:
+            # Two lambdas of one text are one program; what they close over are its arguments. An argument that is not
+            # used is in no text.
+            same = (lowered.text, *arguments.items(), *leaf_types(lowered.arrays).items())
+            if same not in programs:
                 compiled.append(name)
-                programs[lowered.text] = lowered.stage.compile()
-            known[signature] = measure, arguments, lowered.bind(programs[lowered.text])
+                programs[same] = lowered.stage.compile()
+            known[signature] = measure, arguments, lowered.bind(programs[same])
         step = known[signature][2]
         with jax.transfer_guard("disallow"):
             return metrics.compute(

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrec.errors import InputError, described
-from jaxrec.types import Array
+from jaxrec.types import Array, PyTree
 
 
 class Metric(Protocol):
@@ -63,7 +63,7 @@ class Mean(NamedTuple):
 class Rows(NamedTuple):
     """Arrays with a row for each example, such as codes: merged by concatenation, in the order of the pass."""
 
-    values: Mapping[str, Array]  # each [B, ...]
+    values: Mapping[str, PyTree]  # trees of [B, ...]
     mask: Array  # [B], False where the row is padding
 
     def across(self, axis: str) -> "Rows":
@@ -75,10 +75,10 @@ class Rows(NamedTuple):
         """Puts the rows together."""
         return jax.tree.map(lambda *rows: np.concatenate(rows), *parts)
 
-    def compute(self) -> dict[str, np.ndarray]:
+    def compute(self) -> dict[str, PyTree]:
         """Each array without padding, [N, ...]."""
         mask = np.asarray(self.mask)
-        return {name: np.asarray(values)[mask] for name, values in self.values.items()}
+        return jax.tree.map(lambda rows: np.asarray(rows)[mask], dict(self.values))
 
 
 def means(values: Mapping[str, Array], mask: Array, *, required: Sequence[str] = ()) -> dict[str, Mean]:

@@ -57,11 +57,14 @@ def with_average(task: Task, decay: float, *, submodule: str | None = None) -> T
 
 def averaged(state: State) -> State:
     """The state with its moving average in the place of what is averaged; without one, the state as it is."""
-    average = state.extra.get(AVERAGE, {"params": {}, "extra": {}})
-    params = average["params"] or state.params
-    if params is not state.params and isinstance(params, Mapping):  # it may be the average of some entries alone
-        params = {**state.params, **params}
-    return state.replace(params=params, extra={**state.extra, **average["extra"]})
+    if AVERAGE not in state.extra:
+        return state
+    average, params = state.extra[AVERAGE], state.params
+    whole = isinstance(params, Mapping)  # of which some entries may be averaged alone
+    return state.replace(
+        params={**params, **average["params"]} if whole else average["params"],
+        extra={**state.extra, **average["extra"]},
+    )
 
 
 def learned(state: State) -> PyTree:

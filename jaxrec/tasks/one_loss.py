@@ -72,7 +72,8 @@ def from_apply(
 
         def objective(params: PyTree, extra: PyTree, part: Batch, key: Key) -> tuple[Array, tuple[PyTree, Metrics]]:
             outputs, found = apply(params, extra, part, key, True)
-            means = metrics.means(minimised(outputs, part, state, params, found), part["mask"])
+            values = minimised(outputs, part, state, params, found)
+            means = metrics.means(values, part["mask"], required=("loss",))
             return means["loss"].total / count, (_carried(extra, found), means)
 
         taken = gradient(objective)

@@ -12,6 +12,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxrec.types import Array, Key, PyTree
 
+SMALLEST = 1e-24  # squared singular value that a matrix is divided by
+
 
 def first_vectors(params: PyTree, key: Key) -> PyTree:
     """A random vector of length 1 for each matrix W [rows, columns] of `params`, [columns], where W has its place."""
@@ -27,7 +29,9 @@ def power_iteration(params: PyTree, vectors: PyTree) -> PyTree:
 
     def improved(path: tuple, vector: Array) -> Array:
         matrix = _matrix(found[path])
-        return _unit((matrix @ vector) @ matrix)
+        moved = (matrix @ vector) @ matrix
+        # A matrix of zeros says nothing: the vector waits for it to change.
+        return jnp.where(jnp.any(moved != 0), _unit(moved), vector)
 
     return unflatten_dict({path: improved(path, vector) for path, vector in flatten_dict(vectors).items()})
 
@@ -39,7 +43,7 @@ def normalise(params: PyTree, vectors: PyTree) -> PyTree:
     """
     leaves = flatten_dict(params)
     for path, vector in flatten_dict(vectors).items():  # of any length: moving averages of them are shorter than 1
-        leaves[path] = leaves[path] / jnp.linalg.norm(_matrix(leaves[path]) @ _unit(vector))
+        leaves[path] = leaves[path] / _length(_matrix(leaves[path]) @ _unit(vector))
     return unflatten_dict(leaves)
 
 
@@ -48,4 +52,9 @@ def _matrix(leaf: Array) -> Array:
 
 
 def _unit(vector: Array) -> Array:
-    return vector / jnp.linalg.norm(vector)
+    return vector / _length(vector)
+
+
+def _length(vector: Array) -> Array:
+    """Its norm, but never 0, nor without a gradient: a matrix of zeros stays one, and so does its gradient finite."""
+    return jnp.sqrt(jnp.maximum(jnp.sum(jnp.square(vector)), SMALLEST))

@@ -19,7 +19,8 @@ from jaxrec.metrics import Mean
 from jaxrec.models import CNN
 from jaxrec.output.records import Records
 from jaxrec.sharding import data_parallel
-from jaxrec.tasks.task import State, Task, from_loss
+from jaxrec.tasks.one_loss import from_loss
+from jaxrec.tasks.task import State, Task
 
 
 def counting_task() -> Task:
@@ -102,12 +103,49 @@ def test_a_state_that_goes_in_is_used_up(counting):
     assert state.params["sum"].is_deleted()
 
 
-def test_implicit_transfers_are_refused_in_the_loop(counting):
-    def careless(moment: Moment) -> None:
-        jnp.add(moment.state.params["sum"], np.ones(3))
+def test_hooks_may_use_jax_as_they_like_and_steps_may_not_transfer_behind_the_back(counting):
+    seen = []
+    fit(counting, steps=10, hooks=[lambda moment: seen.append(float(jnp.add(moment.state.params["sum"], np.ones(()))))])
+    assert seen == [11.0]
+
+    def careless(state, first, stop):
+        jnp.add(state.params["sum"], np.ones(3))
 
     with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
-        fit(counting, steps=10, hooks=[careless])
+        fit(counting._replace(train=careless), steps=10)
+
+
+def test_a_hook_answers_true_false_or_nothing(counting):
+    answers = {"True": True, "False": False, "None": None, "numpy": np.bool_(True)}
+    stops = {name: int(fit(counting, steps=20, hooks=[lambda _, a=a: a]).step) for name, a in answers.items()}
+    assert stops == {"True": 10, "False": 20, "None": 20, "numpy": 10}
+
+    def measures(moment: Moment) -> dict:
+        return {"sum": 1.0}
+
+    with pytest.raises(InputError, match=r"The hook .*measures returned dict; allowed is True, which ends the run"):
+        fit(counting, steps=20, hooks=[measures])
+
+
+def test_a_run_starts_from_a_state_and_leaves_it_usable(recogniser):
+    """A run of 10 steps gone on by 10 more is that of 20, twice, from the same state."""
+    unbroken, ten = fit(recogniser, steps=20), fit(recogniser, steps=10)
+    for _ in range(2):
+        assert_bits_equal(fit(recogniser, steps=20, state=ten), unbroken)
+    assert int(ten.step) == 10
+    with pytest.raises(InputError, match="steps = 5: the state has taken 10 steps already"):
+        fit(recogniser, steps=5, state=ten)
+    other = ten.replace(params={**ten.params, "Dense_0": {"kernel": jnp.zeros((2, 2))}})
+    with pytest.raises(InputError, match=r"fit\(state=...\) is of another task: params/Dense_0/bias is missing"):
+        fit(recogniser, steps=20, state=other)
+
+
+def test_labels_that_the_network_has_no_class_for_are_said(digits, one_device):
+    arrays = {"image": digits.image.astype(np.float32) / 255, "label": digits.label + 5}
+    task = from_loss(CNN(widths=(2,), hidden=()), losses.softmax_cross_entropy, optax.sgd(0.1))
+    program = compile_task(task, train_batches(arrays, batch_size=64), log_every=1, parallel=one_device)
+    with pytest.raises(InputError, match="Labels reach from 5 to 14; the network tells 10 classes apart, 0 to 9"):
+        fit(program, steps=5)
 
 
 def test_each_step_function_compiles_once_in_a_whole_run(digit_batches, digits):

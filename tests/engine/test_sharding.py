@@ -13,12 +13,13 @@ from jaxrec import losses, sharding
 from jaxrec.data import sources
 from jaxrec.data.batches import train_batches
 from jaxrec.data.transforms import unit_range
-from jaxrec.engine.program import compile_task
+from jaxrec.engine.program import compile_task, state_template
 from jaxrec.errors import InputError
 from jaxrec.metrics import Mean
-from jaxrec.models import CNN
+from jaxrec.models import CNN, MLP
 from jaxrec.sharding import data_parallel
-from jaxrec.tasks.task import from_loss
+from jaxrec.tasks.one_loss import from_loss
+from jaxrec.tasks.task import State, descend
 
 STEPS = 20
 
@@ -51,7 +52,7 @@ def learned(way: str, norm: str):
 
 @pytest.mark.parametrize(
     ("way", "norm"),
-    [("jit", "none"), ("fsdp", "none"), ("pmap", "none"), ("jit", "batch"), ("fsdp", "batch")],
+    [(way, norm) for norm in ("none", "batch") for way in ("jit", "fsdp", "pmap")],
 )
 def test_twenty_steps_learn_the_same_as_on_one_device(way, norm):
     history, state, _ = learned(way, norm)
@@ -73,6 +74,28 @@ def test_fsdp_splits_large_arrays_and_what_the_optimizer_keeps_of_them():
         assert {shard.data.shape for shard in tree["Dense_0"]["kernel"].addressable_shards} == {(32, 10)}
         assert {shard.data.shape for shard in tree["Dense_0"]["bias"].addressable_shards} == {(10,)}
     assert len({shard.device for shard in state.params["Dense_0"]["kernel"].addressable_shards}) == 8
+
+
+def test_fsdp_gathers_parameters_for_the_gradient_and_nothing_else():
+    """In the compiled text: each array that is split is gathered whole, once, and no activation is.
+
+    A CPU adds gradients up by an all-reduce of which each device keeps its part; where XLA has a reduce-scatter, that.
+    """
+    arrays = {"image": np.zeros((16, 4, 4, 1), np.float32), "label": np.zeros(16, np.int32)}
+    train, parallel = train_batches(arrays, batch_size=16), data_parallel(rule="fsdp")
+    task = from_loss(MLP(widths=(96, 136), classes=24), losses.softmax_cross_entropy, optax.sgd(0.1))
+    template = state_template(task, train, parallel)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, template)
+
+    def step(state, rows, key):
+        return parallel.spread(task.train_step)(state, train.fetch(train.resident, rows), key)[0]
+
+    arguments = template, parallel.split(train.host(0)), jax.random.key(0)
+    text = jax.jit(step, out_shardings=shardings).lower(*arguments).compile().as_text()
+    gathered = sorted(re.findall(r"= f32\[([\d,]+)\]\S* all-gather\(", text))
+    assert gathered == sorted(["16,96", "96,136", "136,24"])  # the kernels; biases are too small to be split
+    assert "all-to-all" not in text
+    assert "collective-permute" not in text
 
 
 def test_replicate_keeps_every_array_whole_everywhere():
@@ -146,6 +169,68 @@ def test_mean_over_devices_is_the_identity_where_a_step_is_global():
     tree = {"a": jnp.arange(3.0)}
     assert sharding.mean_over_devices(tree) is tree
     np.testing.assert_array_equal(jax.jit(sharding.mean_over_devices)(tree)["a"], [0, 1, 2])
+
+
+def pmapped(train_step, state, value):
+    """The state after a step under pmap on eight devices, each of which has one row of `value`."""
+    spread = data_parallel(parallel="pmap").spread(train_step)
+    return jax.jit(spread)(state, {"value": value}, jax.random.key(0))[0]
+
+
+def test_pmap_refuses_a_gradient_that_is_not_averaged():
+    tx, value = optax.sgd(1.0), np.arange(8, dtype=np.float32)
+
+    def objective(params, batch):
+        return jnp.mean(jnp.square(params["w"] - batch["value"])) / 2
+
+    def by_hand(state, batch, key, mean=lambda grads: grads):
+        grads = mean(jax.grad(objective)(state.params, batch))
+        updates, opt_state = tx.update(grads, state.opt_state)
+        return state.replace(params=optax.apply_updates(state.params, updates), opt_state=opt_state), {}
+
+    params = {"w": jnp.zeros(())}
+    state = State(jnp.zeros((), jnp.int32), params, tx.init(params), {})
+    with pytest.raises(InputError, match=r"each device finds a params/w of its own.*descend"):
+        pmapped(by_hand, state, value)
+    averaged = pmapped(functools.partial(by_hand, mean=sharding.mean_over_devices), state, value)
+    np.testing.assert_allclose(averaged.params["w"], value.mean())
+
+    def descends(state, batch, key):
+        gradient = jax.grad(lambda params: (objective(params, batch), None), has_aux=True)
+        params, opt_state, _, _ = descend(gradient, tx, state.params, state.opt_state)
+        return state.replace(params=params, opt_state=opt_state), {}
+
+    np.testing.assert_allclose(pmapped(descends, state, value).params["w"], value.mean())
+
+
+def test_under_pmap_what_is_collected_merges_as_its_collection_says():
+    """Batch statistics by their mean; a counter, equal everywhere, as it is; a queue of features not at all."""
+    value = np.arange(8, dtype=np.float32)
+
+    def collects(what):
+        def step(state, batch, key):
+            found = {
+                "batch_stats": {"mean": batch["value"].mean()},
+                "counter": {"steps": state.extra["counter"]["steps"] + 1},
+                "queue": {"last": batch["value"]},
+            }
+            return state.replace(extra={**state.extra, **{name: found[name] for name in what}}), {}
+
+        return step
+
+    extra = {
+        "batch_stats": {"mean": jnp.zeros(())},
+        "counter": {"steps": jnp.int32(4)},
+        "queue": {"last": jnp.zeros(1)},
+    }
+    state = State(jnp.zeros((), jnp.int32), {}, {}, extra)
+    with pytest.warns(UserWarning, match="each device normalises its part of the batch"):
+        new = pmapped(collects(["batch_stats", "counter"]), state, value)
+    np.testing.assert_allclose(new.extra["batch_stats"]["mean"], value.mean())
+    assert new.extra["counter"]["steps"] == 5
+    assert new.extra["counter"]["steps"].dtype == jnp.int32
+    with pytest.raises(InputError, match="each device finds a extra/queue/last of its own"):
+        pmapped(collects(["queue"]), state, value)
 
 
 def test_pmap_gives_each_device_noise_of_its_own():

@@ -14,7 +14,7 @@ from jaxrec.errors import InputError
 from jaxrec.metrics import Mean
 from jaxrec.models import CNN
 from jaxrec.sharding import data_parallel
-from jaxrec.tasks.task import from_loss
+from jaxrec.tasks.one_loss import from_loss
 
 
 def batch_of(examples: int, masked: int = 0) -> dict[str, np.ndarray]:

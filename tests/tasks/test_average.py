@@ -14,8 +14,9 @@ from jaxrec.data.batches import eval_batches, train_batches
 from jaxrec.engine.program import compile_task
 from jaxrec.metrics import Mean
 from jaxrec.models import CNN
-from jaxrec.tasks.average import with_average
-from jaxrec.tasks.task import State, Task, from_loss
+from jaxrec.tasks.average import averaged, with_average
+from jaxrec.tasks.one_loss import from_loss
+from jaxrec.tasks.task import State, Task
 
 
 def counting(key, batch) -> State:
@@ -63,7 +64,7 @@ def test_of_several_networks_one_can_be_averaged_alone():
         trees = {"params": state.params, "extra": state.extra}
         return {name: Mean(leaf, 1) for name, leaf in flatten_dict(trees, sep="/").items()}
 
-    task = with_average(Task(both, step, read), 0.5, part="made")
+    task = with_average(Task(both, step, read), 0.5, submodule="made")
     state = task.init(None, None)
     for _ in range(3):
         state, _ = task.train_step(state, None, None)
@@ -91,3 +92,23 @@ def test_training_is_what_it_is_without_and_batch_statistics_are_averaged(digits
     for name, value in plain.evaluate(first, test).items():
         np.testing.assert_allclose(results[name], value, rtol=1e-6)
     assert results["ema_loss"] != results["loss"]
+
+
+def test_what_is_no_floating_point_number_is_the_newest_value():
+    """A counter among the parameters, integer codes among what is collected: an average would be none of them."""
+
+    def start(key, batch):
+        return State(jnp.zeros((), jnp.int32), {"x": jnp.float32(0), "n": jnp.int32(0)}, {}, {"codes": jnp.arange(3)})
+
+    def step(state, batch, key):
+        params = {"x": state.params["x"] + 1, "n": state.params["n"] + 1}
+        return state.replace(step=state.step + 1, params=params, extra={"codes": state.extra["codes"] * 2}), {}
+
+    task = with_average(Task(start, step, lambda *_: {}), 0.5)
+    state = task.init(None, None)
+    for _ in range(3):
+        state, _ = jax.jit(task.train_step)(state, None, None)
+    average = averaged(state)
+    assert (int(average.params["n"]), average.params["n"].dtype) == (3, jnp.int32)
+    np.testing.assert_array_equal(average.extra["codes"], np.arange(3) * 8)
+    assert 0 < float(average.params["x"]) < 3

@@ -72,3 +72,16 @@ def test_the_gradient_is_that_of_the_quotient():
         step[place] = 1e-5
         up, down = ((weights * m).sum() / largest(m) for m in (matrix + step, matrix - step))
         np.testing.assert_allclose(found[place], (up - down) / 2e-5, rtol=1e-2, atol=1e-3)
+
+
+def test_a_matrix_of_zeros_stays_one_and_is_left_when_it_changes():
+    zero, vectors = {"kernel": jnp.zeros((3, 2))}, {"kernel": jnp.array([0.6, 0.8])}
+    grads = jax.grad(lambda params: jnp.sum(spectral.normalise(params, vectors)["kernel"]))(zero)
+    assert np.isfinite(grads["kernel"]).all()
+    np.testing.assert_array_equal(spectral.normalise(zero, vectors)["kernel"], 0)
+    waiting = spectral.power_iteration(zero, vectors)
+    np.testing.assert_array_equal(waiting["kernel"], vectors["kernel"])
+    later = {"kernel": jnp.array([[2.0, 0.0], [0.0, 1.0], [0.0, 0.0]])}
+    for _ in range(30):
+        waiting = spectral.power_iteration(later, waiting)
+    np.testing.assert_allclose(largest(spectral.normalise(later, waiting)["kernel"]), 1, rtol=1e-4)

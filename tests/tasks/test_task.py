@@ -9,7 +9,8 @@ from flax import linen as nn
 
 from jaxrec import losses
 from jaxrec.models import CNN
-from jaxrec.tasks.task import State, descend, from_loss
+from jaxrec.tasks.one_loss import from_loss
+from jaxrec.tasks.task import State, descend
 
 RATE = 0.5
 

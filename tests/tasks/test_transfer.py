@@ -10,7 +10,7 @@ from jaxrec.engine.checkpoint import Checkpoints
 from jaxrec.errors import InputError
 from jaxrec.models import CNN
 from jaxrec.tasks.average import with_average
-from jaxrec.tasks.task import from_loss
+from jaxrec.tasks.one_loss import from_loss
 from jaxrec.tasks.transfer import transfer
 
 BATCH = {"image": np.ones((2, 8, 8, 1), np.float32), "label": np.zeros(2, int), "mask": np.ones(2, bool)}

@@ -14,7 +14,8 @@ from jaxrec.models.decoders import DenseDecoder
 from jaxrec.models.mlp import MLP
 from jaxrec.models.vae import DenseVAE
 from jaxrec.tasks.average import with_average
-from jaxrec.tasks.task import State, from_loss
+from jaxrec.tasks.one_loss import from_loss
+from jaxrec.tasks.task import State
 from jaxrec.tasks.variational import Spread, active_units, collapse, negative_log_likelihood
 
 SHAPE = (2, 3, 1)

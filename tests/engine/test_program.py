@@ -1,0 +1,153 @@
+"""What a compiled task offers besides training: predictions, any measure, arrays that are no constants."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxrec.data.batches import eval_batches, train_batches
+from jaxrec.engine.checkpoint import Checkpoints
+from jaxrec.engine.lowering import lower
+from jaxrec.engine.program import compile_task
+from jaxrec.errors import InputError
+from jaxrec.metrics import Mean
+from jaxrec.tasks.average import with_average
+from jaxrec.tasks.one_loss import from_apply
+from jaxrec.trees import paths
+
+VALUES = np.arange(10, dtype=np.float32) - 4
+TEACHER = np.arange(6000, dtype=np.float32).reshape(3, 2000)
+
+
+def task_of(rate=0.1, *, teacher=None):
+    """One parameter p; predicts p * value and twice the value as an integer; learns p = 3, or the teacher's sum."""
+    target = 3.0 if teacher is None else teacher
+
+    def start(key, batch):
+        return jnp.ones(()), {}
+
+    def apply(params, extra, batch, key, train):
+        return {"product": params * batch["value"], "twice": (2 * batch["value"]).astype(jnp.int32)}, extra
+
+    def loss(outputs, batch, *, params):
+        return {"loss": jnp.broadcast_to(jnp.square(params - jnp.mean(target)), batch["mask"].shape)}
+
+    return from_apply(start, apply, loss, optax.sgd(rate))
+
+
+def program_of(task, **options):
+    return compile_task(task, train_batches({"value": VALUES}, batch_size=8), log_every=5, **options)
+
+
+@pytest.fixture(scope="module")
+def program():
+    return program_of(with_average(task_of(), 0.5))
+
+
+def test_predictions_are_of_exactly_the_examples_in_their_order(program):
+    """Three examples out of order, in batches of eight on eight devices: padding leaves no trace, types are kept."""
+    state, _ = program.train(program.init(), 0, 3)
+    ids = np.array([7, 2, 9])
+    found = program.predict(state, eval_batches({"value": VALUES}, batch_size=8, ids=ids))
+    average = float(state.extra["ema"]["params"])
+    assert average != float(state.params)
+    np.testing.assert_allclose(found["product"], average * VALUES[ids], rtol=1e-6)
+    assert found["twice"].dtype == np.int32
+    np.testing.assert_array_equal(found["twice"], 2 * VALUES[ids])
+
+
+def test_a_task_that_predicts_nothing_says_so(one_device):
+    program = program_of(task_of()._replace(predict_step=None), parallel=one_device)
+    with pytest.raises(InputError, match="predicts nothing: give it a `predict_step`"):
+        program.predict(program.init(), eval_batches({"value": VALUES}, batch_size=8))
+
+
+def test_any_callable_measures_and_what_is_the_same_is_compiled_once(program):
+    state, split = program.init(), eval_batches({"value": VALUES}, batch_size=8)
+    before = len(program.compiled)
+
+    def power(state, batch, key, exponent):
+        kept = jnp.where(batch["mask"], batch["value"] ** exponent, 0)
+        return {"power": Mean(jnp.sum(kept), jnp.sum(batch["mask"], dtype=jnp.float32))}
+
+    class Measure:
+        def __call__(self, state, batch, key):
+            return power(state, batch, key, 3)
+
+    for _ in range(3):  # a fresh callable each time
+        assert program.evaluate(state, split, functools.partial(power, exponent=2)) == {"power": np.mean(VALUES**2)}
+        cubes = program.evaluate(state, split, lambda state, batch, key: power(state, batch, key, 3))
+        assert cubes == program.evaluate(state, split, Measure()) == {"power": np.mean(VALUES**3)}
+    assert len(program.compiled) - before == 2
+
+
+def test_measures_of_one_text_keep_their_own_arrays(program):
+    state, split = program.init(), eval_batches({"value": VALUES}, batch_size=8)
+    before = len(program.compiled)
+
+    def shifted(by):
+        count = jnp.float32(1)
+        return lambda state, batch, key: {"found": Mean(by, count)}
+
+    found = [program.evaluate(state, split, shifted(jnp.float32(by)))["found"] for by in (1, 2)]
+    assert found == [1.0, 2.0]
+    assert len(program.compiled) - before == 1
+
+
+def test_a_metric_may_be_an_array(program):
+    def by_row(state, batch, key):
+        kept = jnp.where(batch["mask"], batch["value"], 0)
+        return {"two": Mean(jnp.stack([jnp.sum(kept), jnp.sum(2 * kept)]), jnp.sum(batch["mask"], dtype=jnp.float32))}
+
+    found = program.evaluate(program.init(), eval_batches({"value": VALUES}, batch_size=8), by_row)
+    np.testing.assert_allclose(found["two"], [VALUES.mean(), 2 * VALUES.mean()])
+
+
+def test_arrays_that_a_task_closes_over_are_no_constants_and_in_no_checkpoint(tmp_path, one_device):
+    teacher = jnp.asarray(TEACHER)
+
+    def text(teacher):
+        lowered = lower(lambda x: x + jnp.mean(teacher), jnp.zeros(()), place=lambda tree: tree)
+        np.testing.assert_allclose(lowered.compile()(jnp.zeros(())), np.mean(teacher), rtol=1e-6)
+        return lowered.text
+
+    assert len(text(teacher)) < 2000 < len(text(TEACHER))  # of numpy, it is written into the program
+    assert text(teacher) == text(teacher + 1)
+
+    program = program_of(task_of(teacher=teacher), parallel=one_device)
+    state, _ = program.train(program.init(), 0, 200)
+    np.testing.assert_allclose(state.params, TEACHER.mean(), rtol=1e-5)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(200, state)
+        stored = paths(checkpoints.read(200))
+    assert max(leaf.size for leaf in stored.values()) == 1
+
+
+def test_what_is_closed_over_reaches_eight_devices_under_each_way():
+    from jaxrec.sharding import data_parallel
+
+    teacher, found = jnp.asarray(TEACHER), []
+    for way in ({}, {"rule": "fsdp"}, {"parallel": "pmap"}):
+        program = program_of(task_of(teacher=teacher), parallel=data_parallel(**way))
+        found.append(float(program.train(program.init(), 0, 3)[0].params))
+    np.testing.assert_allclose(found, found[0], rtol=1e-6)
+    assert found[0] > 100
+
+
+def test_a_learning_rate_that_is_an_array_is_an_input_of_the_program():
+    """So that many rates, like many seeds, are one program in the cache of compiled ones."""
+
+    def text(rate, seed):
+        task, train = task_of(rate), train_batches({"value": VALUES}, batch_size=8, seed=seed)
+
+        def step(state, rows, key):
+            return task.train_step(state, train.fetch(train.resident, rows), key)
+
+        state = jax.eval_shape(lambda: task.init(jax.random.key(0), train.fetch(train.resident, train.host(0))))
+        return lower(step, state, train.host(0), jax.random.key(seed), place=lambda tree: tree).text
+
+    assert text(jnp.asarray(0.1), 0) == text(jnp.asarray(0.2), 1)
+    assert text(0.1, 0) != text(0.2, 0)
