@@ -8,6 +8,7 @@ cutting the batch out on the host).
 
 import functools
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -15,21 +16,46 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrec.errors import InputError
+from jaxrec.errors import InputError, described
 from jaxrec.types import Batch, PyTree
 
 Transform = Callable[[Batch], Batch]  # pure; part of the compiled step
 
 PADDING = -1  # the id in the rows that fill up the last batch of a pass
+OWN = ("id", "epoch", "seed", "mask")  # what a batch says of its rows itself
+MOST = np.iinfo(np.int32).max  # rows of a batch, and examples: ids are int32
 
 
 class Dataset(NamedTuple):
-    """Labelled images: all examples in one array each, and which of them belong to which split."""
+    """Examples as arrays, each of which holds all of them, and which of them belong to which split."""
 
-    image: np.ndarray  # [N, H, W, C], uint8 in [0, 255] or float32
-    label: np.ndarray  # [N], int32 in [0, K)
+    # {"image": [N, H, W, C] uint8 in [0, 255] or float32; "label": int32, [N] in [0, K) or [N, K] of 0 and 1, if there
+    # are any; and what else there is of each image: "segmentation_mask": [N, H, W, ...], "boxes": [N, boxes, 4], ...}
+    arrays: Mapping[str, np.ndarray]
     splits: Mapping[str, np.ndarray]  # {"train": ids, "validation": ids, "test": ids}, disjoint
-    classes: tuple[str, ...]  # K names
+    classes: tuple[str, ...] = ()  # K names; none where there are no labels
+
+    @property
+    def image(self) -> np.ndarray:
+        """The images [N, H, W, C]."""
+        return self.arrays["image"]
+
+    @property
+    def label(self) -> np.ndarray:
+        """The labels [N], or [N, K] where an image may have several.
+
+        Raises:
+          InputError: there are none.
+        """
+        if "label" not in self.arrays:
+            raise InputError("These data have no labels, and this needs them: add them, or leave out what needs them.")
+        return self.arrays["label"]
+
+    @property
+    def one_label(self) -> np.ndarray | None:
+        """The labels [N] where each image has one; None where there are none, or several for an image."""
+        label = self.arrays.get("label")
+        return label if label is not None and label.ndim == 1 else None
 
 
 class Batches(NamedTuple):
@@ -63,16 +89,24 @@ def train_batches(
     dropped and no batch is short.
 
     Args:
-      arrays: {"image": [N, ...], "label": [N], ...}, on the host.
+      arrays: {"image": [N, ...], "label": [N], ...}, on the host. A batch holds all of them, and has "mask", "id",
+        "epoch" and "seed" besides.
       batch_size: B, over all devices.
-      seed: of the order.
+      seed: of the order, and of what the examples draw; from 0 to 2**32 - 1.
       ids: which of the N examples; all by default.
-      transform: batch -> batch, run inside the compiled step. It finds each example's "id" and "epoch", [B].
+      transform: batch -> batch, run inside the compiled step. It finds each example's "id", "epoch" and "seed", [B].
 
     Raises:
-      InputError: the arrays do not fit each other, or hold nothing.
+      InputError: the arrays do not fit each other, hold nothing or what is no number, or have a name that batches use.
     """
-    ids = _check(arrays, ids)
+    arrays, ids = _check(arrays, ids, batch_size)
+    if batch_size > len(ids):
+        warnings.warn(
+            f"batch_size = {batch_size:,} is more than the {len(ids):,} examples to train on: a batch holds an example "
+            "several times. Make it smaller, unless you mean that.",
+            stacklevel=2,
+        )
+    seeds = np.full(batch_size, seed, np.uint32)
 
     @functools.lru_cache(maxsize=2)
     def epoch_order(epoch: int) -> np.ndarray:
@@ -88,7 +122,7 @@ def train_batches(
             rows[filled : filled + len(part)] = part
             epochs[filled : filled + len(part)] = epoch
             filled += len(part)
-        return {"id": rows, "epoch": epochs}
+        return {"id": rows, "epoch": epochs, "seed": seeds}
 
     return Batches(arrays, host, _gather(transform), batch_size, len(ids), math.ceil(len(ids) / batch_size))
 
@@ -97,6 +131,7 @@ def eval_batches(
     arrays: Mapping[str, np.ndarray],
     *,
     batch_size: int,
+    seed: int = 0,
     ids: np.ndarray | None = None,
     transform: Transform = unchanged,
 ) -> Batches:
@@ -104,13 +139,14 @@ def eval_batches(
 
     Arguments and errors as in `train_batches`; there is no "epoch".
     """
-    ids = _check(arrays, ids)
+    arrays, ids = _check(arrays, ids, batch_size)
+    seeds = np.full(batch_size, seed, np.uint32)
 
     def host(step: int) -> PyTree:
         rows = np.full(batch_size, PADDING, np.int32)
         part = ids[step * batch_size : (step + 1) * batch_size]
         rows[: len(part)] = part
-        return {"id": rows}
+        return {"id": rows, "seed": seeds}
 
     return Batches(arrays, host, _gather(transform), batch_size, len(ids), math.ceil(len(ids) / batch_size))
 
@@ -127,7 +163,27 @@ def _gather(transform: Transform) -> Callable[[PyTree, PyTree], Batch]:
     return fetch
 
 
-def _check(arrays: Mapping[str, np.ndarray], ids: np.ndarray | None) -> np.ndarray:
+def _check(
+    arrays: Mapping[str, np.ndarray], ids: np.ndarray | None, batch_size: int
+) -> tuple[Mapping[str, np.ndarray], np.ndarray]:
+    """The arrays and ids, if batches can be made of them."""
+    if not 1 <= batch_size <= MOST:
+        raise InputError(f"batch_size = {batch_size:,}: a batch has from 1 to {MOST:,} rows.")
+    if taken := [name for name in OWN if name in arrays]:
+        raise InputError(
+            f"arrays[{taken[0]!r}]: a batch says {', '.join(OWN)} of its rows itself. Give the array another name, "
+            f"such as 'own_{taken[0]}'."
+        )
+    if not all(isinstance(array, np.ndarray | jax.Array) for array in arrays.values()):
+        arrays = {name: np.asarray(array) for name, array in arrays.items()}
+    for name, array in arrays.items():
+        if array.ndim == 0 or not (jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool):
+            raise InputError(
+                f"arrays[{name!r}] is {described(array)}: it needs a number or more for each example. Number what has "
+                "names by np.unique(names, return_inverse=True)."
+            )
+        if array.dtype.kind in "iu" and array.dtype.itemsize == 8 and not fits_int32(array):
+            raise InputError(f"arrays[{name!r}] holds {array.dtype} beyond int32, which is what devices take.")
     sizes = {name: len(array) for name, array in arrays.items()}
     if len(set(sizes.values())) != 1:
         raise InputError(f"The arrays of a data set need one length, got {sizes}.")
@@ -137,4 +193,10 @@ def _check(arrays: Mapping[str, np.ndarray], ids: np.ndarray | None) -> np.ndarr
         raise InputError(f"ids reach from {ids.min()} to {ids.max()}; {size} examples allow 0 to {size - 1}.")
     if not len(ids):
         raise InputError("A split without examples: nothing to train or evaluate on. Make the split larger.")
-    return ids
+    return arrays, ids
+
+
+def fits_int32(array: np.ndarray) -> bool:
+    """Whether whole numbers lie in the range of int32."""
+    bounds = np.iinfo(np.int32)
+    return not array.size or bool(bounds.min <= array.min() and array.max() <= bounds.max)

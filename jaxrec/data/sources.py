@@ -8,6 +8,7 @@ because it would take all of their memory.
 import hashlib
 import os
 import pathlib
+import warnings
 import zipfile
 import zlib
 from types import ModuleType
@@ -15,11 +16,13 @@ from types import ModuleType
 import numpy as np
 
 from jaxrec.data.batches import Dataset
+from jaxrec.data.checks import LETTERS, Parts, array_name, checked
 from jaxrec.errors import InputError, did_you_mean
 from jaxrec.machine.folders import cache_folder, data_folder
 from jaxrec.types import Count, Rate, Seed
 
 TEST_SHARE = 0.2  # held out as the test split where a set has none
+SPLITS = ("train", "validation", "test")
 
 
 def digits(*, validation: Rate = 0.1, split_seed: Seed = 0) -> Dataset:
@@ -35,22 +38,28 @@ def digits(*, validation: Rate = 0.1, split_seed: Seed = 0) -> Dataset:
 
     bunch = load_digits()
     image = np.round(bunch.images[..., None] * (255 / 16)).astype(np.uint8)  # [N, 8, 8, 1]
-    parts = {"train": (image, bunch.target)}
-    return _dataset(parts, [str(name) for name in bunch.target_names], validation, split_seed)
+    parts = {"train": {"image": image, "label": bunch.target}}
+    return _dataset(parts, [str(name) for name in bunch.target_names], validation, split_seed, "digits")
 
 
 def npz(*, path: str, validation: Rate = 0.1, split_seed: Seed = 0) -> Dataset:
-    """Arrays from an `.npz` file: x_train [N, H, W, C] or [N, H, W], y_train [N]; likewise x_validation, x_test.
+    """Arrays of your own from an `.npz` file. Only the first is a must.
+
+    `x_train`: images [N, H, W, C] or [N, H, W], uint8 in [0, 255] or float. `y_train`: labels, [N] whole numbers from 0
+    without gaps, or [N, K] of 0 and 1 where an image may have several. `<key>_train`: numbers [N, ...], whatever else
+    there is of each image; batches hold it as `<key>`. Likewise `x_validation`, ... and `x_test`, ... where you have
+    them. `classes`: the K names.
 
     Args:
-      path: of the file. It may also hold `classes`, the K class names.
+      path: of the file.
       validation: share of train held out where the file has no validation arrays; 0 holds none out.
       split_seed: which ones.
 
     Raises:
-      InputError: the file is missing, no `.npz`, holds pickled objects, or its arrays are not labelled images.
+      InputError: the file is missing, no `.npz`, holds pickled objects, or its arrays cannot be meant.
     """
-    return _dataset(*_load(path), validation, split_seed)
+    where = f"data.path = {path!r}"
+    return _dataset(*_load(path, where), validation, split_seed, where)
 
 
 def tfds(
@@ -82,38 +91,52 @@ def tfds(
         # TFDS may have taken another version than the newest, or a default config that `dataset` does not name.
         info = pathlib.Path(builder.data_dir) / "dataset_info.json"
         cache = _cache_file(dataset, info)
-        arrays = {f"{kind}_{split}": a for split, xy in parts.items() for kind, a in zip("xy", xy, strict=True)}
+        arrays = {array_name(key, split): array for split, part in parts.items() for key, array in part.items()}
         cache.parent.mkdir(parents=True, exist_ok=True)
         partial = cache.with_suffix(f".{os.getpid()}.npz")
         np.savez(partial, classes=np.array(classes), **arrays)
         partial.replace(cache)  # a killed run leaves no half-written cache
-    cache = _cache_file(dataset, info)
+    cache, where = _cache_file(dataset, info), f"data.dataset = {dataset!r}"
     try:
-        parts, classes = _load(str(cache))
+        parts, classes = _load(str(cache), f"the cache {cache}")
     except InputError as error:
-        raise InputError(f"data.dataset = {dataset!r}: {error} It is a cache: delete it and run again.") from None
-    return _dataset(parts, classes, validation, split_seed)
+        raise InputError(f"{where}: {error} It is a cache: delete it and run again.") from None
+    return _dataset(parts, classes, validation, split_seed, where)
 
 
-def _load(path: str) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], list[str] | None]:
-    """The splits and the class names, or None, of an `.npz` file."""
+def _load(path: str, where: str) -> tuple[Parts, list[str] | None]:
+    """The splits and the class names, or None, of an `.npz` file, as they are stored."""
     try:
         # Opened here, for np.load leaves a file open that it cannot read.
         with pathlib.Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except FileNotFoundError:
-        raise InputError(f"data.path = {path!r}: no such file. Looked in {pathlib.Path(path).absolute()}.") from None
+        raise InputError(f"{where}: no such file. Looked in {pathlib.Path(path).absolute()}.") from None
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"data.path = {path!r}: not an .npz file of plain arrays ({error}).") from None
-    parts = {
-        split: (arrays[f"x_{split}"], arrays[f"y_{split}"])
-        for split in ("train", "validation", "test")
-        if f"x_{split}" in arrays and f"y_{split}" in arrays
-    }
-    if "train" not in parts:
-        raise InputError(f"data.path = {path!r}: needs arrays x_train and y_train, holds {sorted(arrays)}.")
-    classes = [str(name) for name in arrays["classes"]] if "classes" in arrays else None
-    return parts, classes
+        raise InputError(f"{where}: not an .npz file of plain arrays ({error}).") from None
+    keys = {letter: key for key, letter in LETTERS.items()}
+    parts: dict[str, dict[str, np.ndarray]] = {split: {} for split in SPLITS}
+    classes, unread = arrays.pop("classes", None), []
+    for name, array in arrays.items():
+        letter, _, split = name.rpartition("_")
+        if letter and letter not in LETTERS and split in SPLITS:
+            parts[split][keys.get(letter, letter)] = array
+        else:
+            unread.append(name)
+    if "image" not in parts["train"]:
+        raise InputError(f"{where}: needs an array x_train, and holds {', '.join(sorted(arrays)) or 'none'}.")
+    if classes is not None and classes.ndim != 1:
+        raise InputError(f"{where}: classes has {classes.ndim} dimensions; it is a name for each class.")
+    if classes is not None and not any("label" in part for part in parts.values()):
+        classes, unread = None, [*unread, "classes"]
+    if unread:
+        warnings.warn(
+            f"{where}: {', '.join(sorted(unread))} left out: arrays are called <key>_train, <key>_validation or "
+            "<key>_test, such as x_train, y_train, segmentation_mask_train.",
+            stacklevel=2,
+        )
+    names = None if classes is None else [str(name) for name in classes]
+    return {split: part for split, part in parts.items() if part}, names
 
 
 def _newest(dataset: str, root: pathlib.Path) -> pathlib.Path | None:
@@ -169,13 +192,13 @@ def _prepared(dataset: str, root: pathlib.Path):
     return builder
 
 
-def _read(builder, dataset: str, max_bytes: int) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], list[str]]:
+def _read(builder, dataset: str, max_bytes: int) -> tuple[Parts, list[str]]:
     """Reads every split of a prepared set into arrays, in the records' own order."""
     features = builder.info.features
     if not {"image", "label"} <= set(features or {}):
         raise InputError(f"data.dataset = {dataset!r}: needs features image and label, has {sorted(features or {})}.")
     shape = features["image"].shape
-    splits = [name for name in ("train", "validation", "test") if name in builder.info.splits]
+    splits = [name for name in SPLITS if name in builder.info.splits]
     if None in shape:
         raise InputError(f"data.dataset = {dataset!r}: its images differ in size {shape}; only one size fits an array.")
     size = sum(builder.info.splits[split].num_examples for split in splits) * int(np.prod(shape))
@@ -194,62 +217,48 @@ def _read(builder, dataset: str, max_bytes: int) -> tuple[dict[str, tuple[np.nda
             stop = start + len(record["label"])
             image[start:stop], label[start:stop] = record["image"], record["label"]
             start = stop
-        parts[split] = image, label
+        parts[split] = {"image": image, "label": label}
     return parts, list(features["label"].names)
 
 
-def _dataset(
-    parts: dict[str, tuple[np.ndarray, np.ndarray]], classes: list[str] | None, validation: float, split_seed: int
-) -> Dataset:
+def _dataset(parts: Parts, classes: list[str] | None, validation: float, split_seed: int, where: str) -> Dataset:
     """Joins the splits into one array each and holds out the splits that are missing.
 
-    Without names, the classes are the numbers from 0 to the largest label.
+    Args:
+      parts: the splits as they were read, train first.
+      classes: names, or None: then they are the numbers that label train.
+      validation: share of train to hold out.
+      split_seed: which ones.
+      where: the file or set, for messages.
     """
-    for split, (x, y) in parts.items():
-        pixels = x.dtype == np.uint8 or x.dtype.kind == "f"
-        if x.ndim not in (3, 4) or y.shape != x.shape[:1] or not pixels or y.dtype.kind not in "iu":
-            raise InputError(
-                f"The {split} split needs images [N, H, W, C] or [N, H, W] of uint8 or float and whole-number labels "
-                f"[N]; got {x.dtype}{list(x.shape)} and {y.dtype}{list(y.shape)}."
-            )
-        if x.dtype.kind == "f" and not np.isfinite(x).all():
-            raise InputError(f"The {split} images hold NaN or infinite values.")
-        if (x.shape[1:], x.dtype.kind) != (parts["train"][0].shape[1:], parts["train"][0].dtype.kind):
-            raise InputError(
-                f"The {split} images are {x.dtype}{list(x.shape)}, the train images {parts['train'][0].dtype}"
-                f"{list(parts['train'][0].shape)}: all splits need one size and one type."
-            )
-    if classes is None:
-        classes = [str(label) for label in range(int(max(y.max(initial=0) for _, y in parts.values())) + 1)]
-    for split, (_, y) in parts.items():
-        if len(y) and not 0 <= y.min() <= y.max() < len(classes):
-            raise InputError(
-                f"The {split} labels reach from {y.min()} to {y.max()}; {len(classes)} classes allow 0 to "
-                f"{len(classes) - 1}."
-            )
-    image = np.concatenate([x for x, _ in parts.values()])
-    image = image if image.dtype == np.uint8 else image.astype(np.float32)
-    image = image if image.ndim == 4 else image[..., None]
-    label = np.concatenate([y for _, y in parts.values()]).astype(np.int32)
-    stops = np.cumsum([len(y) for _, y in parts.values()])
-    splits = {
-        split: np.arange(stop - len(y), stop, dtype=np.int32)
-        for (split, (_, y)), stop in zip(parts.items(), stops, strict=True)
-    }
-    if "test" not in splits:
-        splits["train"], splits["test"] = _hold_out(splits["train"], label, TEST_SHARE, seed=0)
-    if "validation" not in splits and validation:
-        splits["train"], splits["validation"] = _hold_out(splits["train"], label, validation, split_seed)
-    order = [split for split in ("train", "validation", "test") if split in splits]
-    return Dataset(image, label, {split: splits[split] for split in order}, tuple(classes))
+    parts, names = checked(parts, classes, where)
+    arrays = {key: np.concatenate([part[key] for part in parts.values()]) for key in parts["train"]}
+    data, start = Dataset(arrays, {}, names), 0
+    splits = {}
+    for split, part in parts.items():
+        stop = start + len(part["image"])
+        splits[split] = np.arange(start, stop, dtype=np.int32)
+        start = stop
+    for split, share, seed in (("test", TEST_SHARE, 0), ("validation", validation, split_seed)):
+        if split not in splits and share:
+            splits["train"], splits[split] = _hold_out(splits["train"], data.one_label, share, seed, split, where)
+    return data._replace(splits={split: splits[split] for split in SPLITS if split in splits})
 
 
-def _hold_out(ids: np.ndarray, label: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Splits ids into (kept, held out), each class in the same proportion."""
+def _hold_out(
+    ids: np.ndarray, label: np.ndarray | None, share: float, seed: int, split: str, where: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Splits ids into (kept, held out), each class in the same proportion where there are labels [N]."""
     from sklearn.model_selection import train_test_split  # takes a second to import
 
+    own = None if label is None else label[ids]
     try:
-        kept, held = train_test_split(ids, test_size=share, random_state=seed, stratify=label[ids])
-    except ValueError as error:
-        raise InputError(f"Holding {share:.0%} of {len(ids)} examples out by class failed: {error}") from None
+        kept, held = train_test_split(ids, test_size=share, random_state=seed, stratify=own)
+    except ValueError:
+        _, counts = np.unique([] if own is None else own, return_counts=True)
+        by_class = f" of {len(counts)} classes, {counts.min()} of the rarest," if len(counts) else ""
+        raise InputError(
+            f"{where}: {len(ids):,} training examples{by_class} are too few to hold {share:.0%} of them out as the "
+            f"{split} split{', some of each class' * bool(len(counts))}. Add examples, or {array_name('image', split)}."
+        ) from None
     return np.sort(kept), np.sort(held)

@@ -26,6 +26,7 @@ def batch_ids(batches, step: int) -> list[int]:
     return batches.host(step)["id"].tolist()
 
 
+@pytest.mark.filterwarnings("ignore:batch_size")
 @given(count=examples, batch_size=batch_sizes, seed=seeds, steps=st.lists(st.integers(0, 30), min_size=1))
 def test_a_batch_is_the_same_whenever_it_is_asked_for(count, batch_size, seed, steps):
     def fresh():
@@ -38,6 +39,7 @@ def test_a_batch_is_the_same_whenever_it_is_asked_for(count, batch_size, seed, s
         assert batch_ids(jumping, step) == sequence[step] == batch_ids(fresh(), step)
 
 
+@pytest.mark.filterwarnings("ignore:batch_size")
 @given(count=examples, batch_size=batch_sizes, seed=seeds, data=st.data())
 def test_each_epoch_holds_every_example_once(count, batch_size, seed, data):
     ids = np.array(data.draw(st.lists(st.integers(0, count - 1), min_size=1, unique=True)))
@@ -129,3 +131,38 @@ def test_what_makes_no_batches_is_refused(make):
         make(arrays_of(0), batch_size=2)
     with pytest.raises(InputError, match=r"need one length, got \{'image': 3, 'label': 4\}"):
         make({"image": np.zeros((3, 2, 2, 1)), "label": np.zeros(4)}, batch_size=2)
+
+
+def test_a_batch_larger_than_the_data_is_one_loud_line():
+    with pytest.warns(UserWarning, match="batch_size = 5,000 is more than the 3 examples") as told:
+        train_batches(arrays_of(9), batch_size=5000, ids=np.arange(3))
+    assert (len(told), "\n" in str(told[0].message)) == (1, False)
+    assert told[0].filename == __file__  # where the user called it
+    train_batches(arrays_of(9), batch_size=9)
+    eval_batches(arrays_of(9), batch_size=5000)  # one batch and padding: as it should be
+
+
+@pytest.mark.parametrize("make", [train_batches, eval_batches])
+@pytest.mark.parametrize(
+    ("arrays", "batch_size", "said"),
+    [
+        ({}, 10**12, "batch_size = 1,000,000,000,000: a batch has from 1 to 2,147,483,647 rows"),
+        ({}, 0, "batch_size = 0: a batch has from 1"),
+        ({"mask": np.zeros(5)}, 2, r"arrays\['mask'\]: a batch says id, epoch, seed, mask of its rows itself"),
+        ({"id": np.zeros(5)}, 2, r"arrays\['id'\]"),
+        ({"epoch": np.zeros(5)}, 2, r"arrays\['epoch'\]"),
+        ({"seed": np.zeros(5)}, 2, r"arrays\['seed'\].*such as 'own_seed'"),
+        ({"label": np.array(list("abcde"))}, 2, r"arrays\['label'\] is <U1\[5\].*np.unique\(names, return_inverse"),
+        ({"label": np.float32(3)}, 2, r"arrays\['label'\] is float32\[\]"),
+        ({"label": np.full(5, 2**31)}, 2, r"arrays\['label'\] holds int64 beyond int32"),
+    ],
+)
+def test_what_makes_no_batch_is_named(make, arrays, batch_size, said):
+    with pytest.raises(InputError, match=said) as caught:
+        make({**arrays_of(5), **arrays}, batch_size=batch_size)
+    assert "\n" not in str(caught.value)
+
+
+def test_lists_of_numbers_are_arrays():
+    batches = eval_batches({"image": arrays_of(5)["image"], "label": [4, 3, 2, 1, 0]}, batch_size=5)
+    np.testing.assert_array_equal(batches.fetch(batches.resident, batches.host(0))["label"], [4, 3, 2, 1, 0])

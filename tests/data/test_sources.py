@@ -193,30 +193,33 @@ FLOATS = IMAGE.astype(np.float32)
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"x_test": IMAGE, "y_test": LABEL}, r"needs arrays x_train and y_train, holds \['x_test', 'y_test'\]"),
-        ({"x_train": IMAGE}, r"needs arrays x_train and y_train"),
+        ({"x_test": IMAGE, "y_test": LABEL}, r"needs an array x_train, and holds x_test, y_test"),
+        ({}, r"needs an array x_train, and holds none"),
         ({"x_train": IMAGE, "y_train": LABEL, "classes": ["a", "b"]}, "from 0 to 2; 2 classes allow 0 to 1"),
-        ({"x_train": IMAGE, "y_train": LABEL - 1}, "labels reach from -1 to 1"),
-        ({"x_train": np.where(FLOATS > 250, np.nan, FLOATS), "y_train": LABEL}, "train images hold NaN or infinite"),
-        ({"x_train": np.where(FLOATS > 250, np.inf, FLOATS), "y_train": LABEL}, "train images hold NaN or infinite"),
-        ({"x_train": IMAGE[:, 0, 0], "y_train": LABEL}, r"needs images .* got uint8\[30, 2\]"),
-        ({"x_train": IMAGE[..., None], "y_train": LABEL}, r"needs images .* got uint8\[30, 4, 5, 2, 1\]"),
-        ({"x_train": IMAGE, "y_train": LABEL[:29]}, r"needs images .* int64\[29\]"),
-        ({"x_train": IMAGE, "y_train": LABEL[:, None]}, r"needs images .* int64\[30, 1\]"),
-        ({"x_train": IMAGE, "y_train": LABEL.astype(float)}, r"needs images .* float64\[30\]"),
-        ({"x_train": IMAGE, "y_train": LABEL * np.nan}, r"needs images .* float64\[30\]"),
-        ({"x_train": IMAGE, "y_train": LABEL.astype(str)}, r"needs images .* <U21\[30\]"),
-        ({"x_train": IMAGE.astype(np.int64), "y_train": LABEL}, r"needs images .* got int64"),
+        ({"x_train": IMAGE, "y_train": LABEL, "classes": "abc"}, "classes has 0 dimensions"),
+        ({"x_train": np.where(FLOATS > 250, np.nan, FLOATS), "y_train": LABEL}, "x_train holds NaN or infinite"),
+        ({"x_train": np.where(FLOATS > 250, np.inf, FLOATS), "y_train": LABEL}, "x_train holds NaN or infinite"),
+        ({"x_train": IMAGE[:, 0, 0], "y_train": LABEL}, r"x_train is uint8\[30, 2\]: images are \[N, H, W, C\]"),
+        ({"x_train": IMAGE[..., None], "y_train": LABEL}, r"x_train is uint8\[30, 4, 5, 2, 1\]: images are"),
+        ({"x_train": IMAGE, "y_train": LABEL[:29]}, "y_train has 29 rows and x_train has 30"),
+        ({"x_train": IMAGE, "y_train": LABEL * np.nan}, r"y_train is float64\[30\]: labels are whole numbers"),
+        ({"x_train": IMAGE.astype(str), "y_train": LABEL}, r"x_train is <U3\[30, 4, 5, 2\]: images are uint8"),
         # 16 bits would pass as a float that no one brings to [0, 1].
-        ({"x_train": IMAGE.astype(np.uint16), "y_train": LABEL}, r"needs images .* got uint16"),
-        ({"x_train": IMAGE, "y_train": LABEL, "x_test": IMAGE[:, :3], "y_test": LABEL}, "test images"),
-        ({"x_train": IMAGE, "y_train": LABEL, "x_test": FLOATS / 255, "y_test": LABEL}, "test images"),
-        ({"x_train": IMAGE[:2], "y_train": LABEL[:2]}, "Holding 20% of 2 examples out"),
-        ({"x_train": IMAGE[:0], "y_train": LABEL[:0]}, "Holding 20% of 0 examples out"),
+        ({"x_train": IMAGE.astype(np.uint16), "y_train": LABEL}, r"x_train is uint16"),
+        ({"x_train": IMAGE > 9, "y_train": LABEL}, r"x_train is bool.*Store `x_train.astype\(\"float32\"\)`"),
+        ({"x_train": IMAGE, "y_train": LABEL, "x_test": IMAGE[:, :3], "y_test": LABEL}, "x_test is uint8.* one size"),
+        ({"x_train": IMAGE, "y_train": LABEL, "x_test": FLOATS / 255, "y_test": LABEL}, "x_test is float32.* one type"),
+        (
+            {"x_train": IMAGE[:2], "y_train": LABEL[:2]},
+            "2 training examples of 2 classes, 1 of the rarest, are too few",
+        ),
+        ({"x_train": IMAGE[:0], "y_train": LABEL[:0]}, "0 training examples are too few to hold 20% of them out"),
+        ({"x_train": IMAGE[:1]}, "1 training examples are too few .* Add examples, or x_test."),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_arrays_that_are_no_labelled_images_are_refused(tmp_path, arrays, message):
+def test_arrays_that_are_no_images_are_refused(tmp_path, arrays, message):
+    """Labels and further arrays have their tests in `test_checks.py`."""
     assert re.search(message, refusal(sources.npz, path=written(tmp_path, **arrays)))
 
 
