@@ -1,6 +1,19 @@
 """What is measured: statistics that say themselves how they merge, so that they are exact over a split."""
 
 from jaxrec.metrics.metric import Mean, Metric, Metrics, Rows, compute, means, per_example
+from jaxrec.metrics.multilabel import MultilabelPredictions, multilabel_predictions
 from jaxrec.metrics.recognition import Predictions, predictions
 
-__all__ = ["Mean", "Metric", "Metrics", "Predictions", "Rows", "compute", "means", "per_example", "predictions"]
+__all__ = [
+    "Mean",
+    "Metric",
+    "Metrics",
+    "MultilabelPredictions",
+    "Predictions",
+    "Rows",
+    "compute",
+    "means",
+    "multilabel_predictions",
+    "per_example",
+    "predictions",
+]

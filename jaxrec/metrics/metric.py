@@ -68,17 +68,27 @@ class Rows(NamedTuple):
 
     def across(self, axis: str) -> "Rows":
         """Puts the rows of all devices together, in the order of the global batch."""
-        return jax.lax.all_gather(self, axis, tiled=True)
+        return gather(self, axis)
 
     @classmethod
     def merge(cls, parts: Sequence["Rows"]) -> "Rows":
         """Puts the rows together."""
-        return jax.tree.map(lambda *rows: np.concatenate(rows), *parts)
+        return concatenate(parts)
 
     def compute(self) -> dict[str, PyTree]:
         """Each array without padding, [N, ...]."""
         mask = np.asarray(self.mask)
         return jax.tree.map(lambda rows: np.asarray(rows)[mask], dict(self.values))
+
+
+def gather(rows: PyTree, axis: str) -> PyTree:
+    """Puts the rows of all devices of a pmapped axis together, in the order of the global batch: a tree of [B, ...]."""
+    return jax.lax.all_gather(rows, axis, tiled=True)
+
+
+def concatenate(parts: Sequence[PyTree]) -> PyTree:
+    """Puts the rows of several batches together, on the host: trees of [B, ...]."""
+    return jax.tree.map(lambda *rows: np.concatenate(rows), *parts)
 
 
 def means(values: Mapping[str, Array], mask: Array, *, required: Sequence[str] = ()) -> dict[str, Mean]:

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrec.errors import InputError, described
+from jaxrec.metrics.metric import concatenate, gather
+from jaxrec.metrics.scores import area_under_roc, mean_of_known, precision_recall_f1, rankings
 from jaxrec.types import Array, Batch
 
 BINS = 15  # of the calibration error, as in Guo et al. (2017)
@@ -26,12 +28,12 @@ class Predictions(NamedTuple):
 
     def across(self, axis: str) -> "Predictions":
         """Puts the rows of all devices together, in the order of the global batch."""
-        return jax.lax.all_gather(self, axis, tiled=True)
+        return gather(self, axis)
 
     @classmethod
     def merge(cls, parts: Sequence["Predictions"]) -> "Predictions":
         """Puts the rows together."""
-        return cls(*map(np.concatenate, zip(*parts, strict=True)))
+        return concatenate(parts)
 
     def compute(self) -> dict[str, float | np.ndarray]:
         """What a recogniser is judged by, over one example or more.
@@ -51,33 +53,43 @@ class Predictions(NamedTuple):
           `top_5`: share of examples whose label is among the five best, where there are more than five classes.
           `confusion`: [K, K] counts, a row for each true class, a column for each predicted one.
           `per_class`: [K, 4], precision, recall, F1 and number of examples.
+
+        Raises:
+          InputError: a label is of no class.
         """
         logits, label = (np.asarray(values)[np.asarray(self.mask)] for values in (self.logits, self.label))
+        classes = logits.shape[-1]
+        if not ((label >= 0) & (label < classes)).all():
+            raise InputError(
+                f"Labels reach from {label.min()} to {label.max()}, and logits of {classes} classes allow 0 to "
+                f"{classes - 1}."
+            )
         finite = np.isfinite(logits).all(-1)
         logits = np.where(finite[:, None], logits, 0)  # what this leads to is NaN or left out below
-        classes, predicted = logits.shape[-1], np.argmax(logits, axis=-1)
-        probabilities = _softmax(logits)
+        predicted, probabilities = np.argmax(logits, axis=-1), _softmax(logits)
         confusion = _confusion(label, predicted, classes)
-        precision, recall, f1, support = per_class = _by_class(confusion)
-        seen = (support > 0) | (confusion.sum(axis=0) > 0)
+        guessed, support = confusion.sum(axis=0), confusion.sum(axis=1)
+        precision, recall, f1 = by_class = precision_recall_f1(np.diag(confusion), guessed, support)
+        seen = (support > 0) | (guessed > 0)
+        curves = rankings(probabilities, (label == index for index in range(classes)))  # one against the rest
         numbers = {
             "precision_macro": precision[seen].mean(),
             "recall_macro": recall[seen].mean(),
             "f1_macro": f1[seen].mean(),
             "f1_micro": np.mean(predicted == label),
             "f1_weighted": np.average(f1, weights=support),
-            "auc": _mean_auc(probabilities, label),
+            "auc": mean_of_known(map(area_under_roc, curves)),
             "ece": _calibration_error(probabilities.max(-1), predicted == label),
         }
         if classes > 5:
             numbers["top_5"] = np.mean(_rank(logits, label) < 5)
         if not finite.all():
             numbers = dict.fromkeys(numbers, np.nan)
-            per_class[:3] = np.nan
+            by_class[:] = np.nan
             confusion = _confusion(label[finite], predicted[finite], classes)
         return {name: float(value) for name, value in numbers.items()} | {
             "confusion": confusion,
-            "per_class": per_class.T,
+            "per_class": np.stack([*by_class, support], axis=-1),
         }
 
 
@@ -87,7 +99,15 @@ def predictions(logits: Array, batch: Batch) -> dict[str, Predictions]:
     Args:
       logits: [B, K].
       batch: holds "label", [B] integers in [0, K), and "mask", [B].
+
+    Raises:
+      InputError: there is not one label for each example.
     """
+    if batch["label"].shape != logits.shape[:1]:
+        raise InputError(
+            f"One label for each image is [{len(logits)}]; the batch's 'label' is {described(batch['label'])}. For "
+            "several labels of an image use metrics.multilabel_predictions."
+        )
     return {"": Predictions(logits.astype(jnp.float32), batch["label"], batch["mask"])}
 
 
@@ -103,34 +123,11 @@ def _confusion(label: np.ndarray, predicted: np.ndarray, classes: int) -> np.nda
     return np.bincount(label * np.int64(classes) + predicted, minlength=classes**2).reshape(classes, classes)
 
 
-def _by_class(confusion: np.ndarray) -> np.ndarray:
-    """Precision, recall, F1 and number of examples of each class: [4, K] float64; 0 / 0 is 0."""
-    right, predicted, support = np.diag(confusion), confusion.sum(axis=0), confusion.sum(axis=1)
-    precision, recall = right / np.maximum(predicted, 1), right / np.maximum(support, 1)
-    return np.stack([precision, recall, 2 * right / np.maximum(predicted + support, 1), support])
-
-
 def _rank(logits: np.ndarray, label: np.ndarray) -> np.ndarray:
     """How many classes come before the label's, the best first and among equals the first: [N]."""
     own = np.take_along_axis(logits, label[:, None], axis=-1)
     earlier = np.arange(logits.shape[-1])[None] < label[:, None]
     return np.sum((logits > own) | ((logits == own) & earlier), axis=-1)
-
-
-def _mean_auc(probabilities: np.ndarray, label: np.ndarray) -> float:
-    """Mean area under the ROC curve of one class against the rest, over the classes that have both sides.
-
-    The area is the chance that an example of the class has a higher probability of it than another example has, where
-    equals count half: the Mann-Whitney statistic, from ranks in which equals share their mean rank.
-    """
-    areas = []
-    for index, inside in enumerate(np.bincount(label)):
-        outside = len(label) - inside
-        if inside and outside:
-            _, place, equals = np.unique(probabilities[:, index], return_inverse=True, return_counts=True)
-            ranks = (np.cumsum(equals) - (equals - 1) / 2)[place]
-            areas.append((ranks[label == index].sum() - inside * (inside + 1) / 2) / (inside * outside))
-    return np.mean(areas) if areas else np.nan
 
 
 def _calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:

@@ -1,6 +1,7 @@
 """Metrics that merge exactly, and evaluation that is exact for every batch size and device count."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +13,11 @@ from flax import linen as nn
 from jaxrec import losses, metrics
 from jaxrec.data.batches import Batches, eval_batches, train_batches
 from jaxrec.engine.program import compile_task
+from jaxrec.errors import InputError
 from jaxrec.metrics import Mean
 from jaxrec.models import CNN
 from jaxrec.sharding import data_parallel
-from jaxrec.tasks.task import from_loss
+from jaxrec.tasks.one_loss import from_loss
 
 # One program evaluates in many batch sizes here.
 pytestmark = pytest.mark.filterwarnings("ignore:eval_step is compiled once more")
@@ -68,6 +70,103 @@ def test_many_parts_lose_no_digits():
     one = {"loss": Mean(np.float32(1), np.float32(1))}
     large = {"loss": Mean(np.float32(2**24), np.float32(1))}  # 2**24 + 1 is not a float32
     assert metrics.compute([large, one, one, one]) == {"loss": (2**24 + 3) / 4}
+
+
+@pytest.mark.parametrize("shape", [(), (8, 1), (1, 8), (8, 8), (8, 4, 4), (4,), (0,)], ids=str)
+@pytest.mark.parametrize("means", [metrics.means, jax.jit(metrics.means)], ids=["plain", "jit"])
+def test_values_that_are_not_one_for_each_example_are_refused_by_name(means, shape):
+    values = {"accuracy": np.ones(8, bool), "pixel_loss": np.ones(shape, np.float32)}
+    kind = re.escape(f"float32{list(shape)}")
+    with pytest.raises(InputError, match=rf"^The metric 'pixel_loss' is {kind}, .* each of the 8 examples .* \[8\]\. "):
+        means(values, np.ones(8, bool))
+
+
+@pytest.mark.parametrize(
+    ("value", "advice"),
+    [
+        (np.float32(1), "Do not average over the batch"),
+        (1.0, "is a float, .* Do not average over the batch"),
+        (np.ones((8, 1)), re.escape("jnp.mean(values, axis=(1,))")),
+        (np.ones((8, 4, 4)), re.escape("jnp.mean(values, axis=(1, 2))")),
+        (np.ones((4, 8)), "Its first axis has to be the batch's"),
+        ([1.0] * 8, "is a list, .* Return an array"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else str(np.shape(value)),
+)
+def test_a_refusal_says_what_to_do(value, advice):
+    with pytest.raises(InputError, match=advice):
+        metrics.means({"loss": value}, np.ones(8, bool))
+
+
+@pytest.mark.parametrize(("values", "kind"), [(np.ones(8), r"float64\[8\]"), (None, "a NoneType"), ([1], "a list")])
+def test_a_loss_that_returns_no_mapping_is_told_to(values, kind):
+    with pytest.raises(InputError, match=rf"returned {kind}\. Return {{'loss': values}}"):
+        metrics.means(values, np.ones(8, bool))
+
+
+def test_a_value_that_is_required_is_missed_by_name():
+    values = {"nll": np.ones(8), "kl": np.ones(8)}
+    with pytest.raises(InputError, match=r"^'loss' is missing: a loss returned only 'nll', 'kl'\.$"):
+        metrics.means(values, np.ones(8, bool), required=("nll", "loss"))
+    with pytest.raises(InputError, match="returned only nothing"):
+        metrics.per_example({}, np.ones(8, bool), required=("loss",))
+    assert metrics.per_example(values, np.ones(8, bool), required=("nll",)) is values
+
+
+def test_a_mask_is_one_value_for_each_example():
+    with pytest.raises(InputError, match=r"^A mask is \[B\], .* bool\[8, 1\]"):
+        metrics.means({"loss": np.ones(8)}, np.ones((8, 1), bool))
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int32, np.uint8, jnp.bfloat16])
+def test_values_of_any_number_type_are_averaged(dtype):
+    values = jnp.asarray([1, 0, 1, 1], dtype)
+    assert metrics.compute([metrics.means({"right": values}, np.array([True, True, True, False]))]) == {"right": 2 / 3}
+
+
+def by_class(correct: jax.Array, label: jax.Array, mask: jax.Array, classes: int = 3) -> Mean:
+    """The accuracy of each class: an array of means, each over examples of its own."""
+    own = jax.nn.one_hot(label, classes, dtype=bool) & mask[:, None]  # [B, K]
+    return Mean(jnp.sum(own & correct[:, None], axis=0), jnp.sum(own, axis=0))
+
+
+def test_a_mean_may_be_an_array_with_a_count_for_each_entry_or_for_all():
+    rng = np.random.default_rng(0)
+    correct, label = rng.random(90) < 0.6, rng.integers(0, 2, 90)  # no example is of class 2
+    values = rng.normal(size=(90, 2, 2))
+    parts = [
+        {
+            "by_class": by_class(correct[rows], label[rows], np.ones(len(rows), bool)),
+            "of_all": Mean(values[rows].sum(0), len(rows)),
+        }
+        for rows in np.split(np.arange(90), [1, 30, 77])
+    ]
+    result = metrics.compute(parts)
+    wanted = [correct[label == 0].mean(), correct[label == 1].mean(), np.nan]
+    np.testing.assert_array_equal(result["by_class"], wanted)
+    np.testing.assert_allclose(result["of_all"], values.mean(0), rtol=1e-12)
+    assert all(type(array) is np.ndarray and array.dtype == np.float64 for array in result.values())
+
+
+def test_parts_of_an_array_lose_no_digits():
+    one, large = (Mean(np.full(2, total, np.float32), np.float32(1)) for total in (1, 2**24))
+    np.testing.assert_array_equal(
+        metrics.compute([{"x": part} for part in (large, one, one, one)])["x"], (2**24 + 3) / 4
+    )
+
+
+@pytest.mark.parametrize("parallel", ["jit", "pmap"])
+def test_an_array_of_means_adds_over_devices(parallel):
+    rng = np.random.default_rng(0)
+    batch = {"correct": rng.random(16) < 0.6, "label": rng.integers(0, 3, 16), "mask": np.arange(16) < 13}
+
+    def step(state, batch, key):
+        return {"by_class": by_class(batch["correct"], batch["label"], batch["mask"])}
+
+    merged = jax.jit(data_parallel(parallel=parallel).spread(step))({}, batch, jax.random.key(0))
+    correct, label = (batch[name][batch["mask"]] for name in ("correct", "label"))
+    wanted = [correct[label == index].mean() for index in range(3)]
+    np.testing.assert_allclose(metrics.compute([merged])["by_class"], wanted, rtol=1e-12)
 
 
 def random_images(examples: int, side: int, classes: int) -> dict[str, np.ndarray]:

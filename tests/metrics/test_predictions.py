@@ -13,6 +13,7 @@ from jaxrec.data.batches import eval_batches, train_batches
 from jaxrec.engine import hooks
 from jaxrec.engine.loop import Moment
 from jaxrec.engine.program import compile_task
+from jaxrec.errors import InputError
 from jaxrec.sharding import data_parallel
 from jaxrec.tasks.task import State, Task
 
@@ -182,6 +183,15 @@ def test_a_network_that_has_diverged_is_not_right(rows, wrong):
     assert result["confusion"].sum() == 200 - rows
     assert np.isnan(result["per_class"][:, :3]).all()
     np.testing.assert_array_equal(result["per_class"][:, 3], np.bincount(label, minlength=7))
+
+
+@pytest.mark.parametrize("wrong", [-1, 7])
+def test_a_label_that_no_class_has_is_refused(wrong):
+    logits, label = random_split()
+    label[5] = wrong
+    reach = f"{min(wrong, 0)} to {max(wrong, 6)}"
+    with pytest.raises(InputError, match=rf"^Labels reach from {reach}, and logits of 7 classes allow 0 to 6\.$"):
+        metrics.compute(cut(logits, label, 64))
 
 
 def test_half_precision_logits_are_taken():
