@@ -43,7 +43,7 @@ def checked(parts: Parts, classes: Sequence[str] | None, where: str) -> tuple[Pa
             other = next(other for other in parts if key in parts[other])
             raise InputError(
                 f"{where}: {array_name(key, other)} is there and {array_name(key, split)} is not. Every split needs "
-                "the same arrays: add it, or leave the other out."
+                "the same arrays: add it, or leave the array or the split out."
             )
     for key in sorted(keys & {*OWN}):
         raise InputError(
@@ -129,9 +129,10 @@ def _label(y: np.ndarray, name: str) -> np.ndarray:
     bare = name.rpartition(" ")[2]
     whole = "labels are whole numbers from 0, [N], or 0 and 1 for each class, [N, K]"
     if y.dtype.kind in "USO":
-        raise InputError(
-            f"{name} holds text: {whole}. Store `classes, {bare} = np.unique({bare}, return_inverse=True)`, both."
-        )
+        advice = f"{bare} = np.searchsorted(classes, {bare})"  # by train's numbers
+        if bare == array_name("label", "train"):
+            advice = f"classes, {bare} = np.unique({bare}, return_inverse=True)"
+        raise InputError(f"{name} holds text: {whole}. Store `{advice}`, and `classes`.")
     if y.dtype.kind not in "biuf" or y.ndim not in (1, 2):
         hint = ""
         if y.ndim == 3:
