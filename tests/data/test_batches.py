@@ -97,7 +97,7 @@ def test_fetch_gathers_the_rows_inside_a_compiled_step(make):
         rows = batches.host(step)
         batch = fetch(batches.resident, rows)
         real = rows["id"] != PADDING
-        assert set(batch) - {"epoch"} == {"image", "label", "id", "mask"}
+        assert set(batch) - {"epoch"} == {"image", "label", "id", "mask", "seed"}
         assert (batch["image"].dtype, batch["label"].dtype) == (np.uint8, np.int32)
         np.testing.assert_array_equal(batch["mask"], real)
         np.testing.assert_array_equal(batch["id"], rows["id"])

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from jaxrec.data import transforms
+from jaxrec.errors import InputError
 
 
 def random_images(dtype: str, examples: int = 5) -> np.ndarray:
@@ -71,37 +72,38 @@ def darken(image, key):
     return image * jax.random.uniform(key)
 
 
-def rows_of(ids, epoch):
+def rows_of(ids, epoch, seed=5):
     rng = np.random.default_rng(0)
     images = rng.integers(1, 256, (9, 4, 4, 1), np.uint8)
-    return {"image": images[ids], "id": np.asarray(ids), "epoch": np.full(len(ids), epoch)}
+    seeds = np.full(len(ids), seed, np.uint32)
+    return {"image": images[ids], "id": np.asarray(ids), "epoch": np.full(len(ids), epoch), "seed": seeds}
 
 
 def test_an_augmented_image_follows_from_seed_epoch_and_example_alone():
-    change = jax.jit(transforms.augmented([darken, darken], seed=5))
+    change = jax.jit(transforms.augmented([darken, darken]))
     whole = change(rows_of(range(9), 2))["image"]
     some = change(rows_of([7, 0, 3], 2))["image"]
     np.testing.assert_array_equal(some, whole[np.array([7, 0, 3])])
     assert len({float(value) for value in whole.max((1, 2, 3))}) == 9  # each by a key of its own
     assert (change(rows_of(range(9), 3))["image"] != whole).any()
-    assert (jax.jit(transforms.augmented([darken, darken], seed=6))(rows_of(range(9), 2))["image"] != whole).any()
+    assert (change(rows_of(range(9), 2, seed=6))["image"] != whole).any()
 
 
 def test_each_function_draws_for_itself_and_the_mix_comes_last():
-    once, twice = (transforms.augmented([darken] * times, seed=1)(rows_of([1], 0))["image"] for times in (1, 2))
+    once, twice = (transforms.augmented([darken] * times)(rows_of([1], 0))["image"] for times in (1, 2))
     start = transforms.unit_range(rows_of([1], 0))["image"]
     assert float((once / start).max()) ** 2 != pytest.approx(float((twice / start).max()), rel=1e-3)
 
     def mix(batch, keys):
         return {**batch, "keys": keys, "seen": batch["image"]}
 
-    batch = transforms.augmented([darken], mix, seed=1)(rows_of([1, 2], 0))
+    batch = transforms.augmented([darken], mix)(rows_of([1, 2], 0))
     np.testing.assert_array_equal(batch["seen"][:1], once)
     assert batch["keys"].shape == (2,)
 
 
 def test_an_alternating_flip_shows_both_sides_in_any_two_epochs():
-    change = jax.jit(transforms.alternating_flip(seed=5))
+    change = jax.jit(transforms.alternating_flip)
     stored = rows_of(range(9), 0)["image"]
     epochs = np.stack([change(rows_of(range(9), epoch))["image"] for epoch in range(4)])
     np.testing.assert_array_equal(epochs[::2], epochs[[0, 0]])
@@ -119,8 +121,9 @@ def test_an_alternating_flip_begins_with_either_side_equally_often():
         "image": np.tile(np.uint8([[[1], [2]]]), (2000, 1, 1, 1)),
         "id": np.arange(2000),
         "epoch": np.zeros(2000, int),
+        "seed": np.ones(2000, np.uint32),
     }
-    share = (transforms.alternating_flip(seed=1)(batch)["image"][:, 0, 0, 0] == 2).mean()
+    share = (transforms.alternating_flip(batch)["image"][:, 0, 0, 0] == 2).mean()
     assert abs(share - 0.5) < 4 * 0.5 / 2000**0.5
 
 
@@ -128,3 +131,22 @@ def test_a_chain_applies_in_order():
     first, second = (lambda batch: {"x": batch["x"] + 1}), (lambda batch: {"x": batch["x"] * 10})
     assert transforms.chain(first, second)({"x": 1}) == {"x": 20}
     assert transforms.chain()({"x": 1}) == {"x": 1}
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, bool])
+def test_unscaled_images_are_refused_when_a_step_is_traced(dtype):
+    with pytest.raises(InputError, match=f"reach the network as {np.dtype(dtype)}, unscaled") as caught:
+        jax.eval_shape(transforms.check_scaled, jax.ShapeDtypeStruct((2, 4, 4, 1), dtype))
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "transform=unit_range or transform=standardise(*moments(image))" in message
+    assert ('astype("uint8")' in message) == (dtype is not np.uint8)
+
+
+def test_scaled_images_pass():
+    image = random_images("uint8")
+    for transform in (transforms.unit_range, transforms.standardise(*transforms.moments(image))):
+        scaled = transform({"image": image})["image"]
+        assert transforms.check_scaled(scaled) is scaled
+    half = jax.numpy.ones((1, 2, 2, 1), jax.numpy.bfloat16)
+    assert transforms.check_scaled(half) is half
