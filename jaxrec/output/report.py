@@ -18,6 +18,7 @@ from jaxrec.output.records import draw_curves
 from jaxrec.output.workdir import write_json
 
 COLUMNS = 6  # of the table, at most
+PER_CLASS = ("precision", "recall", "f1", "examples", "average_precision")  # the columns of `per_class`, or the first
 
 
 def write(
@@ -32,8 +33,8 @@ def write(
     """Writes result.json and curves.png, and where the metrics hold them, what is known of each class.
 
     Of the split "test", or of "validation" where there is no test: `confusion_<split>.csv` and `.png` from
-    `confusion`, `per_class_<split>.csv` from `per_class`, as in `jaxrec.metrics.Predictions`; those of the moving
-    average where there is one.
+    `confusion`, `per_class_<split>.csv` from `per_class`, as in `jaxrec.metrics.Predictions` and, without `confusion`,
+    `MultilabelPredictions`; those of the moving average where there is one.
 
     Args:
       workdir: the run's folder.
@@ -101,11 +102,12 @@ def _write_classes(workdir: pathlib.Path, split: str, values: Mapping[str, Any],
         _draw_confusion(workdir / f"confusion_{split}.png", values["confusion"], names, split)
     if "per_class" in values:
         names = _class_names(notes, len(values["per_class"]))
+        head = PER_CLASS[: values["per_class"].shape[1]]
         rows = [
-            [name, *scores, int(examples)]
-            for name, (*scores, examples) in zip(names, values["per_class"].tolist(), strict=True)
+            [name, *(int(value) if column == "examples" else value for column, value in zip(head, row, strict=True))]
+            for name, row in zip(names, values["per_class"].tolist(), strict=True)
         ]
-        _write_csv(workdir / f"per_class_{split}.csv", ["class", "precision", "recall", "f1", "examples"], rows)
+        _write_csv(workdir / f"per_class_{split}.csv", ["class", *head], rows)
 
 
 def _class_names(notes: Mapping[str, Any], classes: int) -> list[str]:
