@@ -17,7 +17,7 @@ from jaxrec.losses.adversarial import AdversarialLoss, gradient_penalty, squared
 from jaxrec.metrics import Mean, Metrics
 from jaxrec.tasks import spectral
 from jaxrec.tasks.average import averaged
-from jaxrec.tasks.gradients import in_parts
+from jaxrec.tasks.gradients import Gradient, Objective, at_once, in_parts
 from jaxrec.tasks.task import State, Task, descend
 from jaxrec.types import Array, Batch, Count, Key, NonNegative, PyTree
 
@@ -29,10 +29,7 @@ def sampler(generator: nn.Module, latent: Count) -> Callable[[State, Array, Arra
     """
 
     def generate(state: State, keys: Array, label: Array | None = None) -> Array:
-        state = averaged(state)
-        variables = {"params": state.params["generator"], **state.extra["generator"]}
-        noise = jax.vmap(lambda key: jax.random.normal(key, (latent,)))(keys)
-        return (generator.apply(variables, noise, label, train=False) + 1) / 2
+        return _drawn(generator, latent, averaged(state), keys, label)
 
     return generate
 
@@ -50,6 +47,7 @@ def adversarial_task(
     penalty: NonNegative = 0.0,
     r1: NonNegative = 0.0,
     statistics: Callable[[Array, Batch], Metrics] | None = None,
+    gradient: Callable[[Objective], Gradient] = at_once,
 ) -> Task:
     """The task of two networks that learn against each other. Each entry of its state is a dictionary of the two.
 
@@ -75,21 +73,27 @@ def adversarial_task(
       r1: the weight r of the penalty r / 2 times the squared slope at real images (Mescheder et al., 2018, equation 9).
       statistics: more metrics of an evaluation, of the generated images in [0, 1], a row for each of the batch's real
         ones, and the batch.
+      gradient: how both gradients are taken, such as `accumulated(4)`; see `jaxrec.tasks.gradients`.
 
     Raises:
       InputError: in a step, where critic_steps does not divide the batch.
     """
-    generate = sampler(generator, latent)
 
     def make(params: PyTree, extra: PyTree, key: Key, batch: Batch) -> tuple[Array, PyTree]:
         noise, label = jax.random.normal(key, (len(batch["image"]), latent)), batch.get("label")
-        return generator.apply({"params": params, **extra}, noise, label, train=True, mutable=list(extra))
+        rngs = {"dropout": jax.random.fold_in(key, 1)}
+        return generator.apply({"params": params, **extra}, noise, label, train=True, rngs=rngs, mutable=list(extra))
 
-    def judge(params: PyTree, extra: PyTree, image: Array, label: Array | None, train: bool) -> tuple[Array, PyTree]:
+    def judge(
+        params: PyTree, extra: PyTree, image: Array, label: Array | None, key: Key | None = None
+    ) -> tuple[Array, PyTree]:
+        """Logits, and what is collected; with a key as in training, by which dropout draws."""
+        train = key is not None
         collections = {name: tree for name, tree in extra.items() if name != "spectral"}
         params = spectral.normalise(params, extra["spectral"]) if spectral_norm else params
         variables, mutable = {"params": params, **collections}, list(collections) if train else []
-        logits, collections = discriminator.apply(variables, image, label, train=train, mutable=mutable)
+        rngs = {"dropout": key} if train else {}
+        logits, collections = discriminator.apply(variables, image, label, train=train, rngs=rngs, mutable=mutable)
         return logits, {**extra, **collections}
 
     def compare(real: Array, fake: Array) -> dict[str, Array]:
@@ -115,19 +119,22 @@ def adversarial_task(
         def criticise(carry: tuple, inputs: tuple[Batch, Key]) -> tuple[tuple, Metrics]:
             params, opt_state, extra = carry
             part, key = inputs
-            key, mix = jax.random.split(key)
-            real, label = 2 * part["image"] - 1, part.get("label")
-            fake, _ = make(state.params["generator"], state.extra["generator"], key, part)
+            count = jnp.sum(part["mask"], dtype=jnp.float32)
             if spectral_norm:
                 extra = {**extra, "spectral": spectral.power_iteration(params, extra["spectral"])}
 
-            def objective(params: PyTree) -> tuple[Array, tuple[PyTree, Metrics]]:
+            def objective(params: PyTree, extra: PyTree, part: Batch, key: Key) -> tuple[Array, tuple[PyTree, Metrics]]:
+                key, mix = jax.random.split(key)
+                keys = [jax.random.fold_in(mix, index) for index in (1, 2, 3)]
+                real, label = 2 * part["image"] - 1, part.get("label")
+                fake, _ = make(state.params["generator"], state.extra["generator"], key, part)
+
                 def critic(image: Array) -> Array:
-                    return judge(params, extra, image, label, train=True)[0]
+                    return judge(params, extra, image, label, keys[0])[0]
 
                 # Real and generated images are batches of their own, also to a batch norm's statistics.
-                on_real, seen = judge(params, extra, real, label, train=True)
-                on_fake, seen = judge(params, seen, fake, label, train=True)
+                on_real, seen = judge(params, extra, real, label, keys[1])
+                on_fake, seen = judge(params, seen, fake, label, keys[2])
                 values = compare(on_real, on_fake)
                 del values["g_loss"]  # the generator has not taken its step yet
                 if penalty:
@@ -136,10 +143,12 @@ def adversarial_task(
                     values["r1"] = r1 / 2 * squared_slope(critic, real)
                 minimised = [name for name in ("d_loss", "gradient_penalty", "r1") if name in values]
                 means = metrics.means(values, part["mask"])
-                return sum(means[name].total / means[name].count for name in minimised), (seen, means)
+                return sum(means[name].total / count for name in minimised), (seen, means)
 
-            gradient = jax.grad(objective, has_aux=True)
-            params, opt_state, (extra, means), grads = descend(gradient, tx_discriminator, params, opt_state)
+            def taken(params: PyTree) -> tuple[PyTree, tuple[PyTree, Metrics]]:
+                return gradient(objective)(params, extra, part, key)
+
+            params, opt_state, (extra, means), grads = descend(taken, tx_discriminator, params, opt_state)
             return (params, opt_state, extra), {**means, "d_gradient": _norm(grads)}
 
         keys = jax.random.split(key, critic_steps + 1)
@@ -149,14 +158,19 @@ def adversarial_task(
         critic, found = jax.lax.scan(criticise, first, (parts, keys[1:]), unroll=True)
         last = jax.tree.map(lambda rows: rows[-1], parts)
 
-        def objective(params: PyTree) -> tuple[Array, tuple[PyTree, Metrics]]:
-            fake, extra = make(params, state.extra["generator"], keys[0], last)
-            logits, _ = judge(critic[0], critic[2], fake, last.get("label"), train=True)
-            means = metrics.means({"g_loss": loss.generator(logits)}, last["mask"])
-            return means["g_loss"].total / means["g_loss"].count, (extra, means)
+        count = jnp.sum(last["mask"], dtype=jnp.float32)
+
+        def objective(params: PyTree, extra: PyTree, part: Batch, key: Key) -> tuple[Array, tuple[PyTree, Metrics]]:
+            fake, extra = make(params, extra, key, part)
+            logits, _ = judge(critic[0], critic[2], fake, part.get("label"), jax.random.fold_in(key, 2))
+            means = metrics.means({"g_loss": loss.generator(logits)}, part["mask"])
+            return means["g_loss"].total / count, (extra, means)
+
+        def taken(params: PyTree) -> tuple[PyTree, tuple[PyTree, Metrics]]:
+            return gradient(objective)(params, state.extra["generator"], last, keys[0])
 
         before = state.params["generator"], state.opt_state["generator"]
-        params, opt_state, (extra, means), grads = descend(jax.grad(objective, has_aux=True), tx_generator, *before)
+        params, opt_state, (extra, means), grads = descend(taken, tx_generator, *before)
         new = [
             {"generator": ours, "discriminator": theirs}
             for ours, theirs in zip((params, opt_state, extra), critic, strict=True)
@@ -167,15 +181,22 @@ def adversarial_task(
     def eval_step(state: State, batch: Batch, key: Key) -> Metrics:
         del key  # what is drawn in evaluation, an example draws from its own
         label = batch.get("label")
-        fake = generate(state, example_keys(batch, stream=NOISE), label)
+        fake = _drawn(generator, latent, state, example_keys(batch, stream=NOISE), label)
         on_real, on_fake = (
-            judge(state.params["discriminator"], state.extra["discriminator"], 2 * image - 1, label, False)[0]
+            judge(state.params["discriminator"], state.extra["discriminator"], 2 * image - 1, label)[0]
             for image in (batch["image"], fake)
         )
         means = metrics.means(compare(on_real, on_fake), batch["mask"])
         return {**means, **statistics(fake, batch)} if statistics else means
 
     return Task(init, train_step, eval_step)
+
+
+def _drawn(generator: nn.Module, latent: Count, state: State, keys: Array, label: Array | None) -> Array:
+    """Images [N, H, W, C] in [0, 1] of the state's own parameters, not their average."""
+    variables = {"params": state.params["generator"], **state.extra["generator"]}
+    noise = jax.vmap(lambda key: jax.random.normal(key, (latent,)))(keys)
+    return (generator.apply(variables, noise, label, train=False) + 1) / 2
 
 
 def _norm(grads: PyTree) -> Mean:

@@ -147,6 +147,7 @@ def batch_of(examples: int = 8, side: int = 2) -> dict[str, np.ndarray]:
         "image": rng.uniform(size=(examples, side, side, 1)).astype(np.float32),
         "label": (np.arange(examples) % 3).astype(np.int32),
         "id": np.arange(examples, dtype=np.int32),
+        "seed": np.zeros(examples, np.uint32),
         "mask": np.ones(examples, bool),
     }
 
@@ -160,7 +161,6 @@ def by_hand(loss: str = "wasserstein", generator_rate: float = RATE, rate: float
         tx_generator=optax.sgd(generator_rate),
         tx_discriminator=optax.sgd(rate),
         latent=3,
-        seed=0,
         **options,
     )
 
@@ -171,7 +171,7 @@ def small(loss: str = "non_saturating", *, classes: int | None = None, **options
         Generator(DenseDecoder(shape=(2, 2, 1), widths=(8,)), classes),
         DenseCritic(widths=(8,), classes=classes),
         getattr(losses, loss)(),
-        **{"tx_generator": optax.sgd(RATE), "tx_discriminator": optax.sgd(RATE), "latent": 3, "seed": 0, **options},
+        **{"tx_generator": optax.sgd(RATE), "tx_discriminator": optax.sgd(RATE), "latent": 3, **options},
     )
 
 
@@ -318,6 +318,20 @@ def test_the_sampler_draws_by_key_and_label_from_the_average():
     np.testing.assert_allclose(images, expected, rtol=1e-5)
     other = draw(state, keys, (np.arange(4) + 1) % 3)
     assert np.abs(images - other).max() > 1e-3  # the label changes the image
+
+
+def test_an_evaluation_is_of_the_state_and_of_its_average():
+    """Not twice of the average: without it the task says the same of the state."""
+    task, batch = small(), batch_of()
+    both = with_average(task, 0.5, submodule="generator")
+    state = both.init(jax.random.key(0), batch)
+    far = jax.tree.map(lambda values: values + 1, state.extra["ema"]["params"])
+    state = state.replace(extra={**state.extra, "ema": {**state.extra["ema"], "params": far}})
+    found = both.eval_step(state, batch, jax.random.key(1))
+    plain = state.replace(extra={name: tree for name, tree in state.extra.items() if name != "ema"})
+    for name, mean in task.eval_step(plain, batch, jax.random.key(1)).items():
+        np.testing.assert_allclose(found[name].compute(), mean.compute(), rtol=1e-6)
+    assert abs(found["d_fake"].compute() - found["ema_d_fake"].compute()) > 1e-3
 
 
 @pytest.mark.parametrize("loss", ["wasserstein", "hinge"])
