@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -113,8 +114,8 @@ def test_a_run_of_an_older_version_goes_on_where_the_defaults_are_its_own(finish
     assert "This run is finished" in capsys.readouterr().out
     assert json.loads(file.read_text()) == whole
     file.write_text(json.dumps(older))
-    assert launch.main([*flags, "--config.ema=0.9"]) == 2
-    assert "(config.ema: 0.0 -> 0.9)" in capsys.readouterr().err
+    assert launch.main([*flags, "--config.updates.ema=0.9"]) == 2
+    assert "(config.updates.ema: 0.0 -> 0.9)" in capsys.readouterr().err
     file.write_text(json.dumps({**whole, "gone": 3}))
     assert launch.main(flags) == 2
     assert "(config.gone: 3 -> None)" in capsys.readouterr().err
@@ -247,6 +248,8 @@ def test_bad_command_lines_end_with_code_2_and_one_line(capsys, tmp_path):
         ([*SMALL, "--config.train.steps=2", f"--workdir={file}"], "cannot make this folder"),
         ([*SMALL, "--config.train.steps=2", "--config.data={'name': 'npz', 'path': 'none.npz'}"], "no such file"),
         ([*SMALL, "--config.train.steps=2", "--config.model.widths=(4,4,4,4)"], "nothing is left of an image"),
+        ([*SMALL, "--config.train.epochs=1e12"], "steps are counted to 2,147,483,647"),
+        ([*SMALL, "--config.train.steps=2", "--config.train.batch_size=1000000000000"], "a batch has from 1 to 2,147"),
     ]:
         flags = [flag for flag in flags if "batch_size=16" not in flag or "12" not in str(flags)]
         assert (
@@ -256,6 +259,29 @@ def test_bad_command_lines_end_with_code_2_and_one_line(capsys, tmp_path):
         assert said in line
         assert line.count("\n") == 1
     assert not (tmp_path / "run").exists(), "a run that never started left something behind"
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        (["--workdir="], "--workdir"),
+        (["--workdir", ""], "--workdir"),
+        (["--platform="], "--platform"),
+        (["--seeds="], "--seeds"),
+        (["--config.data.path="], "--config.data.path"),
+        (["sample", "--workdir=run", "--images="], "--images"),
+    ],
+)
+def test_an_empty_flag_is_no_default(flags, name, capsys):
+    """A shell makes one of --workdir=$FOLDER where FOLDER is not set."""
+    assert launch.main([*SMALL, *flags]) == 2
+    assert capsys.readouterr().err == f"launch.py: {name} is empty: give it a value, or leave it out.\n"
+
+
+def test_a_warning_is_one_line(monkeypatch):
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # put back afterwards
+    assert launch.main(["--config=configs/nothing.py"]) == 2
+    assert warnings.formatwarning("Look.", UserWarning, "file.py", 3) == "WARNING: Look.\n"
 
 
 def test_a_diverged_run_ends_with_code_76_and_keeps_what_was_good(tmp_path, capsys):
