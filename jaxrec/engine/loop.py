@@ -35,6 +35,8 @@ class Moment(NamedTuple):
     warnings: list[str]  # what a hook thinks is going wrong, in plain language, for a later hook to show
 
 
+LAST_STEP = np.iinfo(np.int32).max
+
 Hook = Callable[[Moment], bool | None]  # True ends the run after this moment; hooks may use jax as they like
 
 
@@ -63,6 +65,8 @@ def fit(
       InputError: the newest checkpoint or the state is past `steps` or of another model, or the checkpoint is damaged;
         a hook returns something else than True, False or None.
     """
+    if steps > LAST_STEP:
+        raise InputError(f"steps = {steps}: steps are counted up to {LAST_STEP:,} (int32). Ask for fewer.")
     saved = (checkpoints.latest() if checkpoints else None) or 0
     step = saved or (0 if state is None else int(state.step))
     if step > steps:

@@ -266,6 +266,11 @@ def test_a_run_goes_on_on_other_devices_under_another_rule(digit_batches, one_de
         np.testing.assert_allclose(leaf, other, rtol=1e-5, atol=1e-5)
 
 
+def test_a_run_without_an_end_is_refused(counting):
+    with pytest.raises(InputError, match=r"steps = 100000000000000000000: steps are counted up to 2,147,483,647"):
+        fit(counting, steps=10**20)
+
+
 def test_a_checkpoint_past_the_end_is_refused(counting, tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         fit(counting, steps=20, hooks=[hooks.save(checkpoints)])
