@@ -6,12 +6,18 @@ where a permutation moves all of them. (What each pair is mixed by is drawn for 
 
 The label becomes three values: "label" [B] of the row's own image, "other_label" [B] of its partner, and "share" [B],
 float32, how much of the mixed image is the own. A loss takes share * loss(label) + (1 - share) * loss(other_label).
+
+What lies on the images, a segmentation mask or boxes, has no such mixture here: batches that have it are refused.
 """
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
+from jaxrec.augment.geometry import ON_IMAGE
 from jaxrec.augment.noise import rectangle
+from jaxrec.errors import InputError
 from jaxrec.types import Array, Batch, Key, Positive, Rate
 
 
@@ -25,9 +31,12 @@ def mixup(batch: Batch, keys: Key, *, alpha: Positive = 0.2) -> Batch:
 
     Returns:
       The batch with mixed "image", and with "other_label" and "share".
+
+    Raises:
+      InputError: the batch has no "label", or a "segmentation_mask" or "boxes".
     """
     height, width = batch["image"].shape[1:3]
-    return _mixed(batch, jax.vmap(lambda key: _even(key, height, width, alpha))(keys))
+    return _mixed("mixup", batch, keys, lambda key: _even(key, height, width, alpha))
 
 
 def cutmix(batch: Batch, keys: Key, *, alpha: Positive = 1.0) -> Batch:
@@ -37,10 +46,10 @@ def cutmix(batch: Batch, keys: Key, *, alpha: Positive = 1.0) -> Batch:
     The rectangle has the image's proportions and an area of 1 - a draw from Beta(alpha, alpha); its centre is drawn
     evenly from all pixels, and what reaches outside is cut off. "share" is the share of the pixels that are left.
 
-    Arguments and result as in `mixup`.
+    Arguments, result and what is refused as in `mixup`.
     """
     height, width = batch["image"].shape[1:3]
-    return _mixed(batch, jax.vmap(lambda key: _pasted(key, height, width, alpha))(keys))
+    return _mixed("cutmix", batch, keys, lambda key: _pasted(key, height, width, alpha))
 
 
 def mixup_or_cutmix(
@@ -67,7 +76,7 @@ def mixup_or_cutmix(
         even, pasted = _even(key, height, width, mixup_alpha), _pasted(key, height, width, cutmix_alpha)
         return jnp.where(jax.random.bernoulli(which, cutmix_share), pasted, even)
 
-    return _mixed(batch, jax.vmap(one)(keys))
+    return _mixed("mixup_or_cutmix", batch, keys, one)
 
 
 def _even(key: Key, height: int, width: int, alpha: float) -> Array:
@@ -85,9 +94,18 @@ def _pasted(key: Key, height: int, width: int, alpha: float) -> Array:
     return jnp.where(rectangle(height, width, top, left, rows, columns), 0.0, 1.0)
 
 
-def _mixed(batch: Batch, weight: Array) -> Batch:
-    """The batch mixed with its neighbours by the weights [B, H, W, 1] of the own images."""
-    image, label = batch["image"], batch["label"]
+def _mixed(name: str, batch: Batch, keys: Key, weigh: Callable[[Key], Array]) -> Batch:
+    """The batch mixed with its neighbours by what is called `name`: key -> the own image's weight [H, W, 1]."""
+    if there := [key for key in ON_IMAGE if key in batch]:
+        raise InputError(
+            f"{name} mixes pairs of images and their labels, not what lies on them, and the batch has "
+            f"{' and '.join(there)}: leave {name} out."
+        )
+    if "label" not in batch:
+        raise InputError(
+            f"{name} mixes pairs of images and their labels, and the batch has no label: leave {name} out."
+        )
+    image, label, weight = batch["image"], batch["label"], jax.vmap(weigh)(keys)
     return {
         **batch,
         "image": image * weight + jnp.roll(image, -1, axis=0) * (1 - weight),

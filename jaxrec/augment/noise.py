@@ -1,4 +1,7 @@
-"""What takes from an image: noise on its pixels, rectangles cut out of it, its grey values."""
+"""What takes from an image: noise on its pixels, rectangles cut out of it, its grey values.
+
+The image alone: what is covered keeps its class in a segmentation mask, and its box.
+"""
 
 import math
 from typing import Literal

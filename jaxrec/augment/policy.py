@@ -6,14 +6,14 @@ import dm_pix
 import jax
 import jax.numpy as jnp
 
-from jaxrec.augment.geometry import affine
+from jaxrec.augment.geometry import Example, affine, image_of, with_image
 from jaxrec.errors import InputError
 from jaxrec.types import Array, Count, Key, NonNegative
 
 LARGEST = 10  # magnitude
 
 
-def rand_augment(image: Array, key: Key, *, operations: Count = 2, magnitude: NonNegative = 9.0) -> Array:
+def rand_augment(example: Example, key: Key, *, operations: Count = 2, magnitude: NonNegative = 9.0) -> Example:
     """Applies some of fourteen operations, drawn uniformly and with repetition, all of one magnitude.
 
     Cubuk et al. 2020, "RandAugment: Practical automated data augmentation with a reduced search space". The fourteen:
@@ -25,7 +25,8 @@ def rand_augment(image: Array, key: Key, *, operations: Count = 2, magnitude: No
     In a compiled batch every operation is computed for every image and one is kept, so this costs as much as all.
 
     Args:
-      image: [H, W, C], C = 1 or 3; colour leaves grey images alone.
+      example: an image [H, W, C], or a dictionary of `jaxrec.augment.geometry` whose mask and boxes go where the last
+        five move the image; C = 1 or 3; colour leaves grey images alone.
       key: of operations and directions.
       operations: how many, one after the other; N in the paper.
       magnitude: from 0 to 10; M in the paper.
@@ -33,27 +34,27 @@ def rand_augment(image: Array, key: Key, *, operations: Count = 2, magnitude: No
     Raises:
       InputError: another number of channels, or a magnitude above 10.
     """
-    height, width, channels = image.shape
+    height, width, channels = image_of(example).shape
     if channels not in (1, 3):
         raise InputError(f"rand_augment: allowed are images of 1 or 3 channels, these have {channels}.")
     if magnitude > LARGEST:
         raise InputError(f"rand_augment: magnitude = {magnitude}: allowed is a number from 0 to {LARGEST}.")
     level = jnp.float32(magnitude / LARGEST)
 
-    def one(image: Array, key: Key) -> tuple[Array, None]:
+    def one(example: Example, key: Key) -> tuple[Example, None]:
         which, direction = jax.random.split(key)
         signed = level * jax.random.rademacher(direction, (), jnp.float32)
         # The first of both lists does nothing: one counts, and the other is at its first then, or both are.
         index = jax.random.randint(which, (), 0, len(LOOKS) + len(MOVES) - 1)
         look = jnp.where(index < len(LOOKS), index, 0)
         move = jnp.where(index < len(LOOKS), 0, index - len(LOOKS) + 1)
-        image = jax.lax.switch(look, LOOKS, image, level, signed)
+        image = jax.lax.switch(look, LOOKS, image_of(example), level, signed)
         # The switch is one of six numbers, so that pixels are gathered once and not once for each move.
         down, right, shift = jax.lax.switch(move, MOVES, signed, float(height), float(width))
-        return affine(image, (down, right), shift), None
+        return affine(with_image(example, image), (down, right), shift), None
 
     # A scan, since XLA would compute the image of one operation anew for each use in the next.
-    return jax.lax.scan(one, image, jax.random.split(key, operations))[0]
+    return jax.lax.scan(one, example, jax.random.split(key, operations))[0]
 
 
 def identity(image: Array, level: Array, signed: Array) -> Array:
@@ -126,44 +127,44 @@ def sharpness(image: Array, level: Array, signed: Array) -> Array:
     return _away_from(image.at[1:-1, 1:-1].set(smooth), image, signed)
 
 
-# Moves: the two rows of the matrix from output to input, and the shift, for (row, column) from the centre.
-Move = tuple[
+# The two rows of the matrix from output to input, and the shift, for (row, column) from the centre.
+Affine = tuple[
     tuple[Array | float, Array | float], tuple[Array | float, Array | float], tuple[Array | float, Array | float]
 ]
 
 
-def stay(signed: Array, height: Array, width: Array) -> Move:
+def stay(signed: Array, height: Array, width: Array) -> Affine:
     """No move."""
     del signed, height, width
     return (1.0, 0.0), (0.0, 1.0), (0.0, 0.0)
 
 
-def rotate(signed: Array, height: Array, width: Array) -> Move:
+def rotate(signed: Array, height: Array, width: Array) -> Affine:
     """Turned about the centre by up to 30 degrees."""
     del height, width
     cos, sin = jnp.cos(signed * math.radians(30)), jnp.sin(signed * math.radians(30))
     return (cos, -sin), (sin, cos), (0.0, 0.0)
 
 
-def shear_x(signed: Array, height: Array, width: Array) -> Move:
+def shear_x(signed: Array, height: Array, width: Array) -> Affine:
     """Rows moved along themselves, by up to 0.3 of their distance from the centre."""
     del height, width
     return (1.0, 0.0), (0.3 * signed, 1.0), (0.0, 0.0)
 
 
-def shear_y(signed: Array, height: Array, width: Array) -> Move:
+def shear_y(signed: Array, height: Array, width: Array) -> Affine:
     """Columns moved along themselves, by up to 0.3 of their distance from the centre."""
     del height, width
     return (1.0, 0.3 * signed), (0.0, 1.0), (0.0, 0.0)
 
 
-def translate_x(signed: Array, height: Array, width: Array) -> Move:
+def translate_x(signed: Array, height: Array, width: Array) -> Affine:
     """Moved by up to 0.45 of the width."""
     del height
     return (1.0, 0.0), (0.0, 1.0), (0.0, 0.45 * signed * width)
 
 
-def translate_y(signed: Array, height: Array, width: Array) -> Move:
+def translate_y(signed: Array, height: Array, width: Array) -> Affine:
     """Moved by up to 0.45 of the height."""
     del width
     return (1.0, 0.0), (0.0, 1.0), (0.45 * signed * height, 0.0)

@@ -61,8 +61,9 @@ def test_each_name_that_a_config_may_use_is_tested_here():
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_signature(name):
-    image, key, *options = inspect.signature(getattr(augment, name)).parameters.values()
-    assert (image.name, key.name) == ("image", "key")
+    what, key, *options = inspect.signature(getattr(augment, name)).parameters.values()
+    assert what.name in ("image", "example")
+    assert key.name == "key"
     assert all(option.kind is option.KEYWORD_ONLY and option.default is not option.empty for option in options)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxrec.augment import mix
+from jaxrec.errors import InputError
 
 # Compiling takes most of the time here, and half of that is optimisation.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -48,6 +49,18 @@ def test_what_is_added_and_what_stays(name):
     assert 0 <= result["image"].min() <= result["image"].max() <= 1
     again = mixed(name, 5, seed=1)
     assert (again["share"] != result["share"]).any()
+
+
+@pytest.mark.parametrize("name", MIXES)
+def test_what_lies_on_images_is_not_mixed_but_refused(name):
+    keys = jax.random.split(jax.random.key(0), 2)
+    both = {**batch_of(2), "segmentation_mask": np.zeros((2, 6, 9), np.int32), "boxes": np.zeros((2, 1, 4), np.float32)}
+    with pytest.raises(
+        InputError, match=f"^{name} mixes .* the batch has segmentation_mask and boxes: leave {name} out"
+    ):
+        getattr(mix, name)(both, keys)
+    with pytest.raises(InputError, match=f"^{name} mixes .* has no label: leave {name} out"):
+        getattr(mix, name)({"image": both["image"]}, keys)
 
 
 def test_mixup_is_a_weighted_mean_of_neighbours():
