@@ -251,3 +251,12 @@ def _look_at_pixels(images: Mapping[str, np.ndarray], where: str) -> None:
 def _some(values: Sequence) -> str:
     """The first few, for a message."""
     return ", ".join(map(str, values[:6])) + (f", ... ({len(values)} in all)" if len(values) > 6 else "")
+
+
+def check_classes(label: np.ndarray, classes: int) -> None:
+    """Raises InputError where labels [N] are not among the classes 0 to classes - 1 that a network tells apart."""
+    if label.ndim == 1 and label.dtype.kind in "iu" and not 0 <= label.min() <= label.max() < classes:
+        raise InputError(
+            f"Labels reach from {label.min()} to {label.max()}; the network tells {classes} classes apart, 0 to "
+            f"{classes - 1}. Number the labels from 0, or give the network more classes."
+        )

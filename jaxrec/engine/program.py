@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxrec import metrics
 from jaxrec.data.batches import Batches
+from jaxrec.data.checks import check_classes
 from jaxrec.engine.lowering import Lowered, lower
 from jaxrec.engine.steps import STEPS_PER_CALL, several_steps, slow_in_a_loop
 from jaxrec.errors import InputError
@@ -29,6 +30,7 @@ class Program(NamedTuple):
     # (state, batches, measure=the task's): one exact pass over a split; `measure` is any (state, batch, key) -> Metrics
     evaluate: Callable[..., dict[str, float | np.ndarray]]
     predict: Callable[[State, Batches], PyTree]  # what the task predicts, [N, ...] for the split's examples in order
+    on: Callable[[Batches], "Program"]  # the same, trained on other batches of the same arrays; compiles nothing
     template: State  # shapes, types and shardings of a state
     batch_size: int
     log_every: int
@@ -78,12 +80,12 @@ def compile_task(
         return parallel.everywhere(np.int32(count))
 
     def lower_steps(at_once: int) -> Lowered:
-        arguments = (template, data, rows_of(0, 1, at_once), placed(1), key)
+        arguments = (template, data, rows_of(train, 0, 1, at_once), placed(1), key)
         options = {"donate_argnums": 0, "out_shardings": (shardings, parallel.whole)}
         return lower(several_steps(train_step, at_once), *arguments, place=place, **options)
 
-    def rows_of(first: int, count: int, at_once: int) -> PyTree:
-        hosted = [train.host(index) for index in range(first, first + count)]
+    def rows_of(batches: Batches, first: int, count: int, at_once: int) -> PyTree:
+        hosted = [batches.host(index) for index in range(first, first + count)]
         hosted += hosted[-1:] * (at_once - count)  # rows of steps that are not taken
         return parallel.split(jax.tree.map(lambda *rows: np.stack(rows), *hosted), axis=1)
 
@@ -107,17 +109,31 @@ def compile_task(
     def first_state() -> State:
         return parallel.settle(compiled_init()(key, data, rows))
 
-    def take_steps(state: State, first: int, stop: int) -> tuple[State, dict[str, float]]:
+    def take_steps(
+        batches: Batches, state: State, first: int, stop: int
+    ) -> tuple[State, dict[str, float | np.ndarray]]:
         parts: list[Metrics] = []
         counts = [min(at_once, stop - index) for index in range(first, stop, at_once)]
         for index, count in zip(range(first, stop, at_once), counts, strict=True):
-            state, part = parallel.settle(steps(state, data, rows_of(index, count, at_once), placed(count), key))
+            state, part = parallel.settle(
+                steps(state, data, rows_of(batches, index, count, at_once), placed(count), key)
+            )
             parts.append(part)
         each = zip(jax.device_get(parts), counts, strict=True)
         found = metrics.compute([_entry(part, index) for part, count in each for index in range(count)])
         if not all(np.isfinite(value).all() for value in found.values()):
-            _check_labels(task, template, train)
+            _check_labels(task, template, batches)
         return state, found
+
+    def on(batches: Batches) -> Program:
+        """The same programs, trained on other batches of the same arrays: another fold, another seed of the order."""
+        same = batches.fetch is train.fetch and place(batches.resident) is data
+        if not same or batches.batch_size != train.batch_size:
+            raise InputError(
+                f"Program.on: these batches are of other arrays, or of {batches.batch_size} examples instead of "
+                f"{train.batch_size}, or go through another transform. Compile the task for them."
+            )
+        return program._replace(train=functools.partial(take_steps, batches))
 
     known: dict[tuple, tuple[Callable, dict[str, str], Callable]] = {}  # measures seen, and what each was compiled to
 
@@ -165,7 +181,9 @@ def compile_task(
             raise InputError("This task predicts nothing: give it a `predict_step`, (state, batch, key) -> [B, ...].")
         return evaluate(state, batches, predicted)["outputs"]
 
-    return Program(first_state, take_steps, evaluate, predict, template, train.batch_size, log_every, compiled)
+    train_on_all = functools.partial(take_steps, train)
+    program = Program(first_state, train_on_all, evaluate, predict, on, template, train.batch_size, log_every, compiled)
+    return program
 
 
 def state_template(task: Task, train: Batches, parallel: Parallel) -> State:
@@ -184,17 +202,11 @@ def state_template(task: Task, train: Batches, parallel: Parallel) -> State:
 
 def _check_labels(task: Task, template: State, train: Batches) -> None:
     """Raises InputError where labels are none of the classes that a task predicts: its losses are NaN then."""
-    label = train.resident.get("label") if isinstance(train.resident, Mapping) else None
-    if label is None or task.predict_step is None or label.ndim != 1 or label.dtype.kind not in "iu":
-        return
-    batch = jax.eval_shape(train.fetch, train.resident, train.host(0))
-    outputs = jax.eval_shape(task.predict_step, template, batch, jax.eval_shape(lambda: jax.random.key(0)))
-    classes = outputs.shape[-1] if getattr(outputs, "ndim", 0) == 2 else np.inf
-    if not 0 <= label.min() <= label.max() < classes:
-        raise InputError(
-            f"Labels reach from {label.min()} to {label.max()}; the network tells {classes} classes apart, 0 to "
-            f"{classes - 1}. Number the labels from 0, or give the network more classes."
-        )
+    if task.predict_step and isinstance(train.resident, Mapping) and "label" in train.resident:
+        batch = jax.eval_shape(train.fetch, train.resident, train.host(0))
+        outputs = jax.eval_shape(task.predict_step, template, batch, jax.eval_shape(lambda: jax.random.key(0)))
+        if getattr(outputs, "ndim", 0) == 2:
+            check_classes(train.resident["label"], outputs.shape[1])
 
 
 def _entry(part: Metrics, index: int) -> Metrics:

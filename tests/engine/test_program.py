@@ -151,3 +151,20 @@ def test_a_learning_rate_that_is_an_array_is_an_input_of_the_program():
 
     assert text(jnp.asarray(0.1), 0) == text(jnp.asarray(0.2), 1)
     assert text(0.1, 0) != text(0.2, 0)
+
+
+def test_other_batches_of_the_same_arrays_need_no_other_program(program):
+    """Two folds are two runs of one compiled step: each that of a program compiled for it alone."""
+    arrays = {"value": VALUES}
+    whole = program_of(task_of())
+    folds = [train_batches(arrays, batch_size=8, ids=ids, seed=3) for ids in (np.arange(8), np.arange(2, 10))]
+    together = compile_task(task_of(), folds[0], log_every=5)
+    for fold in folds:
+        shared, _ = together.on(fold).train(together.init(), 0, 4)
+        alone = compile_task(task_of(), fold, log_every=5)
+        np.testing.assert_array_equal(shared.params, alone.train(alone.init(), 0, 4)[0].params)
+    assert together.compiled == ["train_step", "init"]
+    others = ({"value": VALUES + 1}, {}), (arrays, {"transform": lambda batch: batch})
+    for other in (train_batches(values, batch_size=8, **options) for values, options in others):
+        with pytest.raises(InputError, match=r"Program.on: these batches are of other arrays, or of \d+ examples"):
+            whole.on(other)
