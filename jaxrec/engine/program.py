@@ -1,7 +1,6 @@
 """A task compiled for some devices and data: everything that a loop calls, each step function compiled once."""
 
 import functools
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -11,13 +10,13 @@ import numpy as np
 from jaxrec import metrics
 from jaxrec.data.batches import Batches
 from jaxrec.data.checks import check_classes
+from jaxrec.engine.evaluation import evaluator
 from jaxrec.engine.lowering import Lowered, lower
 from jaxrec.engine.steps import STEPS_PER_CALL, several_steps, slow_in_a_loop
 from jaxrec.errors import InputError
 from jaxrec.metrics import Metrics
 from jaxrec.sharding import Parallel, data_parallel
 from jaxrec.tasks.task import State, Task
-from jaxrec.trees import leaf_types
 from jaxrec.types import Array, Batch, PyTree
 
 
@@ -66,7 +65,6 @@ def compile_task(
     place = _placer(parallel)
     key = parallel.everywhere(jax.random.key(seed))
     compiled: list[str] = []
-    programs: dict[tuple, Callable] = {}  # compiled evaluations by their text and arguments
 
     def init(key: Array, resident: PyTree, rows: PyTree) -> State:
         return task.init(key, train.fetch(resident, rows))
@@ -135,42 +133,7 @@ def compile_task(
             )
         return program._replace(train=functools.partial(take_steps, batches))
 
-    known: dict[tuple, tuple[Callable, dict[str, str], Callable]] = {}  # measures seen, and what each was compiled to
-
-    def evaluate(
-        state: State, batches: Batches, measure: Callable[[State, Batch, Array], Metrics] = task.eval_step
-    ) -> dict[str, float | np.ndarray]:
-        """What `measure`, the task's evaluation or any callable like it, finds over one pass."""
-        parallel.check_batch(batches.batch_size)
-        data = place(batches.resident)
-        arguments = {"batch_size": str(batches.batch_size), **leaf_types(data)}
-
-        def eval_step(state: State, resident: PyTree, rows: PyTree, key: Array) -> Metrics:
-            batch = batches.fetch(resident, rows)
-            return parallel.spread(measure)(state, batch, jax.random.fold_in(key, state.step))
-
-        signature = (id(measure), batches.fetch, *arguments.items())
-        if signature not in known:
-            name = "eval_step" if measure is task.eval_step else getattr(measure, "__name__", type(measure).__name__)
-            for _, before, _ in [entry for entry in known.values() if entry[0] is measure][-1:]:
-                _warn_of_another(name, before, arguments)
-            rows = parallel.split(batches.host(0))
-            lowered = lower(eval_step, template, data, rows, key, place=place, out_shardings=parallel.whole)
-            # Two lambdas of one text are one program; what they close over are its arguments. An argument that is not
-            # used is in no text.
-            same = (lowered.text, *arguments.items(), *leaf_types(lowered.arrays).items())
-            if same not in programs:
-                compiled.append(name)
-                programs[same] = lowered.stage.compile()
-            known[signature] = measure, arguments, lowered.bind(programs[same])
-        step = known[signature][2]
-        with jax.transfer_guard("disallow"):
-            return metrics.compute(
-                [
-                    parallel.settle(step(state, data, parallel.split(batches.host(index)), key))
-                    for index in range(batches.per_pass)
-                ]
-            )
+    evaluate = evaluator(task.eval_step, template, key, parallel=parallel, place=place, compiled=compiled)
 
     def predicted(state: State, batch: Batch, key: Array) -> Metrics:
         return {"": metrics.Rows({"outputs": task.predict_step(state, batch, key)}, batch["mask"])}
@@ -212,15 +175,6 @@ def _check_labels(task: Task, template: State, train: Batches) -> None:
 def _entry(part: Metrics, index: int) -> Metrics:
     """The metrics of one step from those of several."""
     return jax.tree.map(lambda values: values[index], part)
-
-
-def _warn_of_another(name: str, known: dict[str, str], new: dict[str, str]) -> None:
-    """Warns that a step function is compiled once more, and says what differs from the last time."""
-    keys = [key for key in {**known, **new} if known.get(key) != new.get(key)]
-    changed = [f"{key} {known.get(key, 'missing')} -> {new.get(key, 'missing')}" for key in keys] or ["transform"]
-    warnings.warn(
-        f"{name} is compiled once more, for {', '.join(changed)}. Splits that share these share one.", stacklevel=3
-    )
 
 
 def _placer(parallel: Parallel) -> Callable[[PyTree], PyTree]:

@@ -1,0 +1,80 @@
+"""Exact passes over a split: what any measure finds in it, each compiled once."""
+
+import warnings
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from jaxrec import metrics
+from jaxrec.data.batches import Batches
+from jaxrec.engine.lowering import lower
+from jaxrec.metrics import Metrics
+from jaxrec.sharding import Parallel
+from jaxrec.tasks.task import State
+from jaxrec.trees import leaf_types
+from jaxrec.types import Array, Batch, PyTree
+
+Measure = Callable[[State, Batch, Array], Metrics]  # (state, batch, key) -> statistics of a batch
+
+
+def evaluator(
+    own: Measure,
+    template: State,
+    key: Array,
+    *,
+    parallel: Parallel,
+    place: Callable[[PyTree], PyTree],
+    compiled: list[str],
+) -> Callable[..., dict[str, float | np.ndarray]]:
+    """Returns (state, batches, measure=own) -> what the measure, any callable, finds over one pass.
+
+    Args:
+      own: the task's measure.
+      template: shapes, types and shardings of a state.
+      key: the root of what is drawn, on the devices: a pass at step s draws from fold_in(key, s).
+      parallel: the devices.
+      place: puts host arrays on them, each once.
+      compiled: gets the name of each measure that is compiled.
+    """
+    programs: dict[tuple, Callable] = {}  # by text and arguments
+    known: dict[tuple, tuple[Measure, dict[str, str], Callable]] = {}  # measures seen, and what each was compiled to
+
+    def evaluate(state: State, batches: Batches, measure: Measure = own) -> dict[str, float | np.ndarray]:
+        """What `measure` finds over one pass."""
+        parallel.check_batch(batches.batch_size)
+        data = place(batches.resident)
+        arguments = {"batch_size": str(batches.batch_size), **leaf_types(data)}
+
+        def eval_step(state: State, resident: PyTree, rows: PyTree, key: Array) -> Metrics:
+            batch = batches.fetch(resident, rows)
+            return parallel.spread(measure)(state, batch, jax.random.fold_in(key, state.step))
+
+        signature = (id(measure), batches.fetch, *arguments.items())
+        if signature not in known:
+            name = "eval_step" if measure is own else getattr(measure, "__name__", type(measure).__name__)
+            for _, before, _ in [entry for entry in known.values() if entry[0] is measure][-1:]:
+                _warn_of_another(name, before, arguments)
+            rows = parallel.split(batches.host(0))
+            lowered = lower(eval_step, template, data, rows, key, place=place, out_shardings=parallel.whole)
+            # Two lambdas of one text are one program; what they close over are its arguments. An argument that is not
+            # used is in no text.
+            same = (lowered.text, *arguments.items(), *leaf_types(lowered.arrays).items())
+            if same not in programs:
+                compiled.append(name)
+                programs[same] = lowered.stage.compile()
+            known[signature] = measure, arguments, lowered.bind(programs[same])
+        step, rows = known[signature][2], map(batches.host, range(batches.per_pass))
+        with jax.transfer_guard("disallow"):
+            return metrics.compute([parallel.settle(step(state, data, parallel.split(row), key)) for row in rows])
+
+    return evaluate
+
+
+def _warn_of_another(name: str, known: dict[str, str], new: dict[str, str]) -> None:
+    """Warns that a step function is compiled once more, and says what differs from the last time."""
+    keys = [key for key in {**known, **new} if known.get(key) != new.get(key)]
+    changed = [f"{key} {known.get(key, 'missing')} -> {new.get(key, 'missing')}" for key in keys] or ["transform"]
+    warnings.warn(
+        f"{name} is compiled once more, for {', '.join(changed)}. Splits that share these share one.", stacklevel=3
+    )
