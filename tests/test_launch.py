@@ -16,7 +16,6 @@ import pytest
 import launch
 from experiments import classify
 from jaxrec.engine.checkpoint import Checkpoints
-from jaxrec.machine import doctor
 from jaxrec.output.records import read
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -317,29 +316,6 @@ def test_a_platform_that_is_not_there_is_said():
     assert done.returncode == 2
     assert done.stderr.startswith("launch.py: --platform=gpu: JAX finds none here. Install its plugin")
     assert done.stderr.count("\n") == 1
-
-
-def test_a_gpu_that_lies_idle_is_announced_loudly(monkeypatch):
-    from jaxrec.machine import startup
-
-    monkeypatch.setattr(startup, "gpu_card", lambda: True)
-    monkeypatch.setattr(startup, "_cpu_on_purpose", lambda: False)
-    assert "WARNING: this machine has a GPU and JAX runs on the CPU" in startup.device_line()
-    monkeypatch.undo()
-    monkeypatch.setattr(startup, "gpu_card", lambda: True)  # the tests run with JAX_PLATFORMS=cpu
-    assert "WARNING" not in startup.device_line()
-
-
-def test_doctor_finds_no_trouble_in_a_sound_installation_and_names_what_is_missing(monkeypatch, capsys):
-    assert launch.main(["doctor"]) == 0
-    shown = capsys.readouterr().out
-    for what in ("python", "jax", "devices", "data sets", "cache"):
-        assert what in shown
-    monkeypatch.setattr(doctor.importlib.metadata, "requires", lambda _: ["nosuchpackage>=3", "numpy>=99"])
-    assert launch.main(["doctor"]) == 1
-    shown = capsys.readouterr().out
-    assert "TROUBLE: nosuchpackage is missing. pip install 'nosuchpackage>=3'" in shown
-    assert "does not fit. pip install --upgrade 'numpy>=99'" in shown
 
 
 def test_help_is_the_docstring(capsys):

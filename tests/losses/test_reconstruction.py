@@ -95,8 +95,9 @@ def test_error_per_pixel_and_signal_to_noise():
 
 
 def corrupt(batch: dict[str, np.ndarray], seed: int = 0) -> dict[str, np.ndarray]:
+    batch = {**batch, "seed": np.full(len(batch["id"]), seed, np.uint32)}
     functions = [functools.partial(augment.gaussian_noise, std=0.2), functools.partial(augment.masking, share=0.3)]
-    return jax.device_get(jit(transforms.corrupted(functions, seed=seed))(batch))
+    return jax.device_get(jit(transforms.corrupted(functions))(batch))
 
 
 def test_corruption_is_of_the_input_alone():
@@ -116,9 +117,9 @@ def test_corruption_follows_from_seed_epoch_and_example():
     np.testing.assert_array_equal(corrupt(reverse)["image"][::-1], evaluated)
     trained = [corrupt({**batch, "epoch": np.full(4, epoch)})["image"] for epoch in (0, 1)]
     others = [*trained, corrupt(batch, seed=1)["image"]]
-    noise = functools.partial(augment.gaussian_noise, std=0.2)
-    others.append(jit(transforms.augmented([noise], seed=0))(batch)["image"])  # augmentation draws from its own stream
+    noise, batch = functools.partial(augment.gaussian_noise, std=0.2), {**batch, "seed": np.zeros(4, np.uint32)}
+    others.append(jit(transforms.augmented([noise]))(batch)["image"])  # augmentation draws from its own stream
     assert all((other != evaluated).mean() > 0.5 for other in others)
     assert (trained[0] != trained[1]).mean() > 0.5
-    corrupted_alike = jit(transforms.corrupted([noise], seed=0))(batch)["image"]
+    corrupted_alike = jit(transforms.corrupted([noise]))(batch)["image"]
     assert (np.asarray(corrupted_alike) != others[-1]).mean() > 0.5
