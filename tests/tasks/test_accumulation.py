@@ -14,6 +14,7 @@ from jaxrec.errors import InputError
 from jaxrec.metrics import Mean
 from jaxrec.models import CNN
 from jaxrec.sharding import data_parallel
+from jaxrec.tasks.gradients import accumulated
 from jaxrec.tasks.one_loss import from_loss
 
 
@@ -31,12 +32,14 @@ def test_one_part_and_four_parts_take_the_same_step(masked):
     model, batch = CNN(widths=(4,), hidden=(8,)), batch_of(16, masked)
     schedule = optax.linear_schedule(0.1, 0.0, 3)
     states = {}
-    for accumulate in (1, 4):
-        task = from_loss(model, losses.softmax_cross_entropy, optax.sgd(schedule, momentum=0.9), accumulate=accumulate)
+    for parts in (1, 4):
+        task = from_loss(
+            model, losses.softmax_cross_entropy, optax.sgd(schedule, momentum=0.9), gradient=accumulated(parts)
+        )
         state, step = task.init(jax.random.key(0), batch), jax.jit(task.train_step)
         for _ in range(3):
             state, metrics = step(state, batch, jax.random.key(1))
-        states[accumulate] = (state, {name: metric.compute() for name, metric in metrics.items()})
+        states[parts] = (state, {name: metric.compute() for name, metric in metrics.items()})
     one, four = states[1], states[4]
     assert int(four[0].step) == 3  # optimizer steps, which the schedule counts
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), one[0], four[0])
@@ -54,7 +57,9 @@ def test_parts_are_spread_over_devices(digits, one_device, parallel):
     train = train_batches(arrays, batch_size=32)
     results = []
     for devices, parts in ((one_device, 1), (data_parallel(parallel=parallel), 2)):
-        task = from_loss(CNN(widths=(4,), hidden=()), losses.softmax_cross_entropy, optax.adam(1e-2), accumulate=parts)
+        task = from_loss(
+            CNN(widths=(4,), hidden=()), losses.softmax_cross_entropy, optax.adam(1e-2), gradient=accumulated(parts)
+        )
         program = compile_task(task, train, parallel=devices)
         results.append(program.train(program.init(), 0, 3))
     (one, one_means), (many, many_means) = results
@@ -64,7 +69,7 @@ def test_parts_are_spread_over_devices(digits, one_device, parallel):
 
 def test_batch_statistics_go_through_the_parts_in_turn():
     model, batch = CNN(widths=(4,), hidden=(), norm="batch"), batch_of(8)
-    task = from_loss(model, losses.softmax_cross_entropy, optax.sgd(0.0), accumulate=2)
+    task = from_loss(model, losses.softmax_cross_entropy, optax.sgd(0.0), gradient=accumulated(2))
     state, _ = jax.jit(task.train_step)(task.init(jax.random.key(0), batch), batch, jax.random.key(1))
     expected = task.init(jax.random.key(0), batch).extra
     for part in (0, 1):  # every second example
@@ -74,7 +79,8 @@ def test_batch_statistics_go_through_the_parts_in_turn():
 
 
 def test_parts_that_do_not_divide_the_batch_are_refused():
-    task, batch = from_loss(CNN(widths=(4,)), losses.softmax_cross_entropy, optax.sgd(0.1), accumulate=3), batch_of(16)
+    model, batch = CNN(widths=(4,)), batch_of(16)
+    task = from_loss(model, losses.softmax_cross_entropy, optax.sgd(0.1), gradient=accumulated(3))
     with pytest.raises(InputError, match="accumulate = 3 does not divide a batch of 16"):
         jax.eval_shape(task.train_step, jax.eval_shape(task.init, jax.random.key(0), batch), batch, jax.random.key(1))
 
