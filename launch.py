@@ -15,6 +15,8 @@ the arguments of its function, experiments/commands/<command>.py says what they 
 Options:
     --workdir=FOLDER   the run's folder; runs/<name of the config> by default, runs/<command>/<name> for a command
     --seeds=N          N runs, under seeds from the config's on, in folders of their own; mean and deviation at the end
+    --allow=PACKAGE    a run's config.json may name, and so run, what lies in this package outside the repository; a .py
+                       config and --config.KEY=VALUE may in any case. It lies in the current folder or on PYTHONPATH
     --platform=NAME    cpu, gpu or tpu; the best there is by default
     --fresh            move an old run in the workdir aside first; nothing is deleted
     --smoke            2 steps through every phase (train, eval, save, restore), in a folder thrown away
@@ -26,6 +28,7 @@ Exit codes: 0 done, 1 trouble found or an error of ours, 2 bad input, 76 trainin
 import pathlib
 import sys
 import tempfile
+import warnings
 from typing import Any
 
 from jaxrec.errors import DivergedError, InputError
@@ -41,27 +44,32 @@ def main(argv: list[str]) -> int:
     from absl import flags  # not before: the doctor looks after machines on which this fails
 
     from experiments.settings import command_line
-    from experiments.settings.flags import from_flags
+    from experiments.settings.flags import allowing, from_flags
 
+    warnings.formatwarning = lambda text, *_: f"WARNING: {text}\n"  # where it was raised, a user need not know
     options = flags.FlagValues()
     flags.DEFINE_string("workdir", None, "", flag_values=options)
     flags.DEFINE_enum("platform", None, ["cpu", "gpu", "tpu"], "", flag_values=options)
+    flags.DEFINE_multi_string("allow", [], "", flag_values=options)
     flags.DEFINE_integer("seeds", None, "", lower_bound=1, flag_values=options)
     for name in ("fresh", "smoke", "debug"):
         flags.DEFINE_bool(name, False, "", flag_values=options)
     command = next((word for word in argv if word in command_line.COMMANDS), "")
     try:
+        command_line.check_not_empty(argv)
         if command:
             command_line.define_flags(command, options)
         configured = not command or command_line.takes(command, "config")
-        config, name, left = from_flags(argv) if configured else ({}, "", argv)
-        words = options(["launch.py", *left])[1:]
-        if words != [command] * bool(command):
-            allowed = ", ".join(("doctor", *command_line.COMMANDS))
-            raise InputError(f"Unknown command {' '.join(words)!r}. There are: {allowed}; the rest are --flags.")
-        own = command_line.read_flags(command, options) if command else {}
-        folder = options.workdir or ("/".join(("runs", *words, name)) if configured else None)
-        return launch(config, folder and pathlib.Path(folder), options, command, own)
+        rest = options(["launch.py", *argv], known_only=True)[1:]
+        with allowing(package for packages in options.allow for package in packages.split(",")):
+            config, name, left = from_flags(rest) if configured else ({}, "", rest)
+            words = options(["launch.py", *left])[1:]
+            if words != [command] * bool(command):
+                allowed = ", ".join(("doctor", *command_line.COMMANDS))
+                raise InputError(f"Unknown command {' '.join(words)!r}. There are: {allowed}; the rest are --flags.")
+            own = command_line.read_flags(command, options) if command else {}
+            folder = options.workdir or ("/".join(("runs", *words, name)) if configured else None)
+            return launch(config, folder and pathlib.Path(folder), options, command, own)
     except (InputError, DivergedError, flags.Error) as error:
         if "--debug" in argv:
             raise

@@ -16,7 +16,7 @@ from results import NOT_RUN, ROOT, launch, summary, table, write_table
 SEEDS = 3
 NETWORK = ("model.widths=(1000, 500, 250)", "model.activation=gelu", "standardise=False")
 FEW = ("train.epochs=None", "train.steps=1000")
-LABELS = {"100": ("labels=100", *FEW), "1,000": ("labels=1000", *FEW), "all": ("train.epochs=10",)}
+LABELS = {"100": ("train_images=100", *FEW), "1,000": ("train_images=1000", *FEW), "all": ("train.epochs=10",)}
 
 
 def accuracy(folder: pathlib.Path) -> str:
@@ -45,7 +45,7 @@ def main() -> None:
     options = parser.parse_args()
     workdir, encoder = options.workdir.absolute(), options.encoder.absolute()
     bodies = {
-        "encoder": (f"train.init_from={encoder}", "train.part=encoder", "train.anew=^Dense_3/"),
+        "encoder": (f"train.init_from={encoder}", "train.submodule=encoder", "train.reinit=^Dense_3/"),
         "scratch": (),
     }
     if not options.tables:

@@ -27,6 +27,6 @@ def get_config() -> ConfigDict:
                 "learning_rate": {"name": "warmup_cosine", "peak": 0.02, "warmup": 0.02},
                 "momentum": 0.9,
             },
-            "l2": 5e-4,
+            "updates": {"l2": 5e-4},
         }
     )

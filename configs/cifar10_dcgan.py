@@ -23,7 +23,7 @@ def get_config() -> ConfigDict:
             "discriminator": {"name": "ConvCritic", "widths": (128, 256, 512), "norm": "batch"},
             "loss": {"name": "non_saturating"},
             "optimizer": {"name": "adam", "learning_rate": 2e-4, "b1": 0.5},
+            "updates": {"ema": 0.999},
             "latent": 100,
-            "ema": 0.999,
         }
     )

@@ -29,6 +29,6 @@ def get_config() -> ConfigDict:
                 "momentum": 0.9,
                 "nesterov": True,
             },
-            "l2": 1e-4,
+            "updates": {"l2": 1e-4},
         }
     )

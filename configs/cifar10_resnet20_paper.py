@@ -25,6 +25,6 @@ def get_config() -> ConfigDict:
                 "learning_rate": {"name": "step_decay", "peak": 0.1},
                 "momentum": 0.9,
             },
-            "l2": 1e-4,
+            "updates": {"l2": 1e-4},
         }
     )

@@ -30,7 +30,7 @@ def get_config() -> ConfigDict:
                 "b1": 0.0,
                 "b2": 0.9,
             },
+            "updates": {"ema": 0.999},
             "latent": 128,
-            "ema": 0.999,
         }
     )

@@ -19,11 +19,11 @@ def get_config() -> ConfigDict:
             "data": {"name": "tfds", "dataset": "cifar10", "validation": 0.02},
             "model": {"name": "ConvVAE", "widths": (32, 64, 128), "hidden": (512,), "latent": 128},
             "likelihood": {"name": "discretised_logistic"},
-            "ema": 0.999,
             "optimizer": {
                 "name": "adam",
                 "learning_rate": {"name": "warmup_cosine", "peak": 1e-3},
             },
+            "updates": {"ema": 0.999},
             # 5,000 codes of 10,000 images through these networks would be hours.
             "nll_samples": 500,
             "nll_images": 1000,

@@ -28,6 +28,6 @@ def get_config() -> ConfigDict:
                 "learning_rate": {"name": "warmup_cosine", "peak": 0.1, "warmup": 0.02},
                 "momentum": 0.9,
             },
-            "l2": 5e-4,
+            "updates": {"l2": 5e-4},
         }
     )

@@ -23,9 +23,9 @@ def get_config() -> ConfigDict:
             "loss": {"name": "non_saturating"},
             "r1": 0.3,
             "optimizer": {"name": "adam", "learning_rate": 1e-3, "b1": 0.5},
+            "updates": {"ema": 0.998},
             "latent": 32,
             "conditional": True,
-            "ema": 0.998,
             "sample_every": 500,
         }
     )

@@ -19,10 +19,10 @@ def get_config() -> ConfigDict:
             "data": {"name": "digits", "validation": 0.1},
             "model": {"name": "DenseVAE", "widths": (200, 200), "latent": 16, "activation": "tanh"},
             "likelihood": {"name": "discretised_logistic"},
-            "ema": 0.995,
             "optimizer": {
                 "name": "adam",
                 "learning_rate": {"name": "cosine_decay_schedule", "init_value": 2e-3},
             },
+            "updates": {"ema": 0.995},
         }
     )

@@ -36,6 +36,6 @@ def get_config() -> ConfigDict:
                 "consistent_rms": 0.2,
                 "weight_decay": 0.03,
             },
-            "ema": 0.999,
+            "updates": {"ema": 0.999},
         }
     )

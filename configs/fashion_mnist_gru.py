@@ -23,6 +23,6 @@ def get_config() -> ConfigDict:
                 "name": "adam",
                 "learning_rate": {"name": "cosine_onecycle_schedule", "peak_value": 4e-3, "pct_start": 0.1},
             },
-            "clip_norm": 1.0,
+            "updates": {"clip_norm": 1.0},
         }
     )

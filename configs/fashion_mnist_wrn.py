@@ -27,6 +27,6 @@ def get_config() -> ConfigDict:
                 "beta": 0.9,
                 "weight_decay": 0.02,
             },
-            "ema": 0.999,
+            "updates": {"ema": 0.999},
         }
     )

@@ -28,8 +28,8 @@ def get_config() -> ConfigDict:
             "r1": 2.0,
             "optimizer": {**adam, "learning_rate": {**fall, "peak": 3e-3}},
             "discriminator_optimizer": {**adam, "learning_rate": {**fall, "peak": 1.5e-3}},
+            "updates": {"ema": 0.999},
             "conditional": True,
             "latent": 64,
-            "ema": 0.999,
         }
     )

@@ -27,6 +27,6 @@ def get_config() -> ConfigDict:
             },
             "loss": {"name": "softmax_cross_entropy"},
             "optimizer": {"name": "adam", "learning_rate": {"name": "warmup_cosine", "peak": 2e-4, "warmup": 0.1}},
-            "clip_norm": 1.0,
+            "updates": {"clip_norm": 1.0},
         }
     )

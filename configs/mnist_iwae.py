@@ -28,11 +28,11 @@ def get_config() -> ConfigDict:
             "binarise": "dynamic",
             "objective": "iwae",
             "samples": 50,
-            "ema": 0.9995,
             "optimizer": {
                 "name": "adam",
                 "learning_rate": {"name": "warmup_cosine", "peak": 1.5e-3, "warmup": 0.01},
                 "eps": 1e-4,
             },
+            "updates": {"ema": 0.9995},
         }
     )

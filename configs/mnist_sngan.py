@@ -28,8 +28,8 @@ def get_config() -> ConfigDict:
             "spectral_norm": True,
             "optimizer": {**adam, "learning_rate": {**fall, "peak": 2e-3}},
             "discriminator_optimizer": {**adam, "learning_rate": {**fall, "peak": 3e-3}},
+            "updates": {"ema": 0.999},
             "conditional": True,
             "latent": 64,
-            "ema": 0.999,
         }
     )

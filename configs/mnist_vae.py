@@ -22,11 +22,11 @@ def get_config() -> ConfigDict:
             "likelihood": {"name": "bernoulli"},
             "binarise": "dynamic",
             "warmup": 50.0,
-            "ema": 0.9995,
             "optimizer": {
                 "name": "adam",
                 "learning_rate": {"name": "warmup_cosine", "peak": 1e-3, "warmup": 0.01},
                 "eps": 1e-4,
             },
+            "updates": {"ema": 0.9995},
         }
     )

@@ -33,8 +33,8 @@ def get_config() -> ConfigDict:
                 "b1": 0.0,
                 "b2": 0.9,
             },
+            "updates": {"ema": 0.999},
             "conditional": True,
             "latent": 64,
-            "ema": 0.999,
         }
     )

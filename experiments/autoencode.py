@@ -8,10 +8,11 @@ import jax
 import numpy as np
 from flax import linen as nn
 
-from experiments.experiment import Augment, Autoencoder, Data, Experiment, Optimizer, Reconstruction, Study, Train
+from experiments.experiment import Experiment, FinishedRun, Train
 from experiments.images import check_unit_range, in_turn, read_images
-from experiments.settings.make import make, make_optimizer
-from jaxrec import augment as augmentations
+from experiments.settings.make import make
+from experiments.settings.specs import AugmentSpecs, AutoencoderSpec, DataSpec, OptimizerSpec, ReconstructionSpec
+from experiments.updates import Updates, make_optimizer
 from jaxrec import metrics
 from jaxrec.data import transforms
 from jaxrec.data.batches import Batches, Dataset, Transform
@@ -19,12 +20,13 @@ from jaxrec.engine.hooks import every
 from jaxrec.engine.loop import Hook, Moment
 from jaxrec.losses import reconstruction
 from jaxrec.metrics import Metrics, probes
-from jaxrec.models import autoencoders
 from jaxrec.output.layers import layer_table
 from jaxrec.output.pictures import contact_sheet, filter_grid
 from jaxrec.tasks.average import averaged, with_average
-from jaxrec.tasks.task import State, from_loss
-from jaxrec.types import Array, Batch, Count, Key, NonNegative, Positive, Rate, Seed
+from jaxrec.tasks.gradients import accumulated
+from jaxrec.tasks.one_loss import from_loss
+from jaxrec.tasks.task import State
+from jaxrec.types import Array, Batch, Count, Key, Seed
 
 COLUMNS = 10  # images of a sheet
 SHEETS = 10  # that are drawn over each other during a run
@@ -33,17 +35,14 @@ SHEETS = 10  # that are drawn over each other during a run
 def build(
     *,
     train: Train,
-    data: Data,
-    model: Autoencoder,
-    loss: Reconstruction,
-    optimizer: Optimizer,
+    data: DataSpec,
+    model: AutoencoderSpec,
+    loss: ReconstructionSpec,
+    optimizer: OptimizerSpec,
+    updates: Updates = Updates(),
     seed: Seed = 0,
-    augment: Augment = (),
-    corrupt: Augment = (),
-    clip_norm: Positive | None = None,
-    l2: NonNegative = 0.0,
-    accumulate: Count = 1,
-    ema: Rate = 0.0,
+    augment: AugmentSpecs = (),
+    corrupt: AugmentSpecs = (),
     monitor: Literal["squared_error", "loss", "psnr", "ssim"] = "squared_error",
     overfit: Count | None = None,
 ) -> Experiment:
@@ -55,18 +54,16 @@ def build(
 
     Args:
       train: how long, in which batches, on which devices.
-      data: the source of the images. Labels are used for the probes and the map alone.
+      data: the source of the images. Labels are used for the probes and the map alone, which are left out where there
+        are none or several for an image.
       model: the network; its `shape` is set to the images'.
       loss: what is minimised.
       optimizer: of jaxrec or optax.
+      updates: what is done to gradients before it and to its updates behind it; the moving average, whose codes are
+        analysed.
       seed: of the initial parameters, the order of the examples, augmentation and corruption.
       augment: what training images go through, one after the other; it is the changed image that is to be made again.
       corrupt: what inputs go through after that, in training and evaluation; the image before it is to be made again.
-      clip_norm: global norm that gradients are clipped to.
-      l2: strength of the L2 penalty on kernels.
-      accumulate: the parts in which a step takes its batch, one after the other, to save memory.
-      ema: how much of itself a moving average of the parameters keeps at a step, such as 0.999; 0 for none. It is
-        evaluated beside them and chooses the best checkpoint, and then its codes are those that are studied.
       monitor: the metric on validation that chooses the best checkpoint and, with train.patience, ends a run.
       overfit: train and evaluate on this many images of the train split alone, as they are and for as many steps as
         the whole split would take, to see whether a network can learn.
@@ -74,30 +71,30 @@ def build(
     images = read_images(data, train, seed=seed, overfit=overfit)
     dataset = images.dataset
     check_unit_range(dataset, "An autoencoder takes")
-    changes, corruptions = ([make(augmentations, spec) for spec in specs] for specs in (augment, corrupt))
+    changes, corruptions = ([make(AugmentSpecs, spec) for spec in specs] for specs in (augment, corrupt))
     if overfit:
         changes, corruptions = [], []
-    randomise = transforms.augmented(changes, seed=seed) if changes else transforms.unit_range
-    shown = transforms.corrupted(corruptions, seed=seed) if corruptions else transforms.unit_range
+    randomise = transforms.augmented(changes) if changes else transforms.unit_range
+    shown = transforms.corrupted(corruptions) if corruptions else transforms.unit_range
     shuffled, splits = images.batches(transforms.chain(randomise, shown), shown)
     _, clean = images.batches(transforms.unit_range, transforms.unit_range)
-    network = make(autoencoders, model)(shape=dataset.image.shape[1:])
-    error = make(reconstruction, loss)
+    network = make(AutoencoderSpec, model)(shape=dataset.image.shape[1:])
+    error = make(ReconstructionSpec, loss)
 
-    def judged(outputs: dict[str, Array], batch: Batch) -> dict[str, Array]:
+    def with_fidelity(outputs: dict[str, Array], batch: Batch) -> dict[str, Array]:
         # A structural similarity takes as long as a small network: in evaluation alone.
         image = jax.nn.sigmoid(outputs["logits"])
         return {**error(outputs, batch), **reconstruction.fidelity(image, reconstruction.target(batch))}
 
-    tx = make_optimizer(optimizer, steps=images.steps, clip_norm=clip_norm, l2=l2)
-    task = from_loss(network, judged, tx, train_loss=error, accumulate=accumulate)
-    look = _Look(network, dataset, clean, shown)
+    tx = make_optimizer(optimizer, updates, steps=images.steps)
+    task = from_loss(network, with_fidelity, tx, train_loss=error, gradient=accumulated(updates.accumulate))
+    look = _Look(network, dataset, clean, shown, seed)
     return Experiment(
-        task=with_average(task, ema) if ema else task,
+        task=with_average(task, updates.ema) if updates.ema else task,
         steps=images.steps,
         train=shuffled,
         splits=splits,
-        monitor=f"validation/{'ema_' if ema else ''}{monitor}",
+        monitor=f"validation/{'ema_' if updates.ema else ''}{monitor}",
         mode="max" if monitor in ("psnr", "ssim") else "min",
         headline=(
             *("ema_squared_error", "squared_error", "clean_squared_error", "pca_squared_error"),
@@ -106,7 +103,7 @@ def build(
         table=lambda: layer_table(network, dataset.image[:1].astype("float32")),
         notes=images.notes,
         watch=lambda workdir: [every(max(1, images.steps // SHEETS), look.watch(workdir))],
-        study=look.study,
+        analyse=look.analyse,
     )
 
 
@@ -118,11 +115,15 @@ class _Look:
       dataset: whose images it is.
       clean: one pass over each split, as the images are.
       shown: the transform of evaluation, which may corrupt them.
+      seed: of what that draws.
     """
 
-    def __init__(self, network: nn.Module, dataset: Dataset, clean: Mapping[str, Batches], shown: Transform):
-        self._network, self._dataset, self._clean, self._shown = network, dataset, clean, shown
+    def __init__(
+        self, network: nn.Module, dataset: Dataset, clean: Mapping[str, Batches], shown: Transform, seed: Seed
+    ):
+        self._network, self._dataset, self._clean, self._shown, self._seed = network, dataset, clean, shown, seed
         self._corrupts = shown is not transforms.unit_range
+        self._labelled = dataset.one_label is not None
         self._reconstruct = jax.jit(lambda state, image: jax.nn.sigmoid(self._outputs(state, image)["logits"]))
 
     def watch(self, workdir: pathlib.Path) -> Hook:
@@ -135,31 +136,30 @@ class _Look:
 
         return hook
 
-    def study(self, found: Study) -> dict[str, dict[str, float]]:
+    def analyse(self, run: FinishedRun) -> dict[str, dict[str, float]]:
         """Holds the codes of clean images against their principal components, and draws what was learned."""
         dataset, results, code = self._dataset, {}, {}
         for split, batches in self._clean.items():
-            results[split] = found.evaluate(batches, self._encoded)
+            results[split] = run.evaluate(batches, self._encoded)
             code[split] = results[split].pop("code")
-        label = {split: dataset.label[ids] for split, ids in dataset.splits.items()}
+        label = {split: dataset.one_label[ids] for split, ids in dataset.splits.items()} if self._labelled else {}
         stored = {split: {"image": dataset.image[ids]} for split, ids in dataset.splits.items()}
         image = {split: transforms.unit_range(batch)["image"] for split, batch in stored.items()}
         pca = probes.PrincipalComponents(image["train"], self._network.latent)
         pca_code = {split: pca.encode(pixels) for split, pixels in image.items()}
-        accuracy, pca_accuracy = probes.accuracies(code, label), probes.accuracies(pca_code, label)
+        accuracy, pca_accuracy = (probes.accuracies(rows, label) if label else {} for rows in (code, pca_code))
         for split, result in results.items():
             result["pca_squared_error"] = pca.squared_error(image[split])
             result.update(accuracy.get(split, {}))
             result.update({f"pca_{name}": value for name, value in pca_accuracy.get(split, {}).items()})
         last = list(dataset.splits)[-1]  # test, where there is one
         batch = self._batch(last)
-        self._draw(
-            found.workdir / f"reconstructions_{last}.png", found.state, batch, PCA=pca.reconstruct(batch["image"])
-        )
-        maps = {"code": code[last], "principal components of the pixels": pca_code[last]}
-        probes.draw_map(found.workdir / "probes.png", maps, label[last], dataset.classes)
-        filters = self._network.apply(averaged(found.state).variables, method="filters")
-        filter_grid(found.workdir / "filters.png", jax.device_get(filters))
+        self._draw(run.workdir / f"reconstructions_{last}.png", run.state, batch, PCA=pca.reconstruct(batch["image"]))
+        if label:
+            maps = {"code": code[last], "principal components of the pixels": pca_code[last]}
+            probes.draw_map(run.workdir / "codes.png", maps, label[last], dataset.classes)
+        filters = self._network.apply(averaged(run.state).variables, method="filters")
+        filter_grid(run.workdir / "filters.png", jax.device_get(filters))
         return results
 
     def _outputs(self, state: State, image: Array) -> dict[str, Array]:
@@ -175,8 +175,9 @@ class _Look:
 
     def _batch(self, split: str) -> Batch:
         """A few images of a split, of each class in turn, as an evaluation sees them; on the host."""
-        ids = in_turn(self._dataset.splits[split], self._dataset.label)[:COLUMNS]
-        return jax.device_get(self._shown({"image": self._dataset.image[ids], "id": ids}))
+        ids = in_turn(self._dataset.splits[split], self._dataset.one_label)[:COLUMNS]
+        rows = {"id": ids, "seed": np.full(len(ids), self._seed, np.uint32)}
+        return jax.device_get(self._shown({"image": self._dataset.image[ids], **rows}))
 
     def _draw(self, path: pathlib.Path, state: State, batch: Batch, **more: np.ndarray) -> None:
         """Draws images, what the network is shown of them where that is not the same, what it makes of it, and more."""
@@ -185,5 +186,6 @@ class _Look:
         if self._corrupts:
             rows["input"] = batch["image"]
         rows["autoencoder"] = jax.device_get(self._reconstruct(state, image))
-        titles = [self._dataset.classes[label] for label in self._dataset.label[batch["id"]]]
+        own = self._dataset.one_label[batch["id"]] if self._labelled else ()
+        titles = [self._dataset.classes[label] for label in own]
         contact_sheet(path, {**rows, **more}, titles)

@@ -1,6 +1,5 @@
 """What every experiment is asked and what it answers."""
 
-import importlib
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -8,27 +7,13 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from experiments.settings.flags import Reads
+from experiments.settings.make import bound, imported
+from experiments.settings.schema import experiment_module
 from jaxrec.data.batches import Batches
 from jaxrec.engine.loop import Hook
 from jaxrec.sharding import Parallel, data_parallel
 from jaxrec.tasks.task import State, Task
 from jaxrec.types import Array, Count, Pattern, Positive
-
-# The sections of a config that name something, {"name": ..., **its arguments}, and where it is found. What each takes
-# is read from its signature; see SPECS in `experiments/settings/schema.py`.
-Data = Mapping  # jaxrec.data.sources
-Model = Mapping  # jaxrec.models; the experiment gives `classes`
-VariationalModel = Mapping  # jaxrec.models.vae; the experiment gives what the data and the likelihood say
-Loss = Mapping  # jaxrec.losses; the outputs and the batch come at each step
-Likelihood = Mapping  # jaxrec.losses.variational: what returns a Likelihood
-Autoencoder = Mapping  # jaxrec.models.autoencoders; the experiment gives `shape`
-Reconstruction = Mapping  # jaxrec.losses.reconstruction; the outputs and the batch come at each step
-Decoder = Mapping  # jaxrec.models.decoders; the experiment gives `shape`
-Critic = Mapping  # jaxrec.models.critics; the experiment gives `classes`
-AdversarialLoss = Mapping  # jaxrec.tasks.adversarial: what each of two networks minimises
-Optimizer = Mapping  # jaxrec.optim.optimizers and optax: whatever has a learning rate
-Augment = Sequence[Mapping]  # jaxrec.augment, in order; images and keys come at each step
-Mix = Mapping  # jaxrec.augment.mix; likewise
 
 
 class Train(NamedTuple):
@@ -43,15 +28,16 @@ class Train(NamedTuple):
     keep: Count = 1  # how many of the newest checkpoints, besides the best
     patience: Count | None = None  # evaluations without improvement after which the run ends early
     init_from: str | None = None  # the folder of a run whose parameters this one starts from
-    part: str | None = None  # which part of that run's network is all of this one's, such as "encoder"
-    anew: Pattern | None = None  # the paths of what starts anew all the same, such as "^Dense_1/"
+    submodule: str | None = None  # which submodule of that run's network is all of this one's, such as "encoder"
+    reinit: Pattern | None = None  # the paths of what is initialised all the same, such as "^Dense_1/"
     steps_per_call: Count | None = None  # that the devices take before they ask the host again; see compile_task
+    evaluate_train: bool = True  # whether a finished run has metrics of the train split too: one more pass over it
     rule: Literal["replicate", "fsdp"] = "replicate"
     parallel: Literal["jit", "pmap"] = "jit"
 
 
-class Study(NamedTuple):
-    """What is there to look at once the best state is chosen."""
+class FinishedRun(NamedTuple):
+    """What there is to analyse once the best state is chosen."""
 
     state: State
     splits: Mapping[str, Batches]
@@ -72,7 +58,7 @@ class Experiment(NamedTuple):
     table: Callable[[], str]  # the model's layers with shapes and parameter counts
     notes: Mapping[str, Any]  # what the run should remember: class names, moments of the data, ...
     watch: Callable[[pathlib.Path], Sequence[Hook]] = lambda workdir: ()  # what is done besides, at moments of the run
-    study: Callable[[Study], Mapping[str, Mapping[str, float]]] = lambda study: {}  # more metrics, by split
+    analyse: Callable[[FinishedRun], Mapping[str, Mapping[str, float]]] = lambda run: {}  # more metrics, by split
     # (state, keys [N], labels [N] or None) -> images [N, H, W, C] in [0, 1], of a model that makes images
     generate: Callable[[State, Array, Array | None], Array] | None = None
     conditions: Sequence[str] = ()  # the classes whose labels `generate` takes, by name; where empty it takes None
@@ -88,7 +74,7 @@ def prepare(config: Mapping[str, Any]) -> tuple[Experiment, Train, Parallel]:
     train = Train(**reads["train"])
     parallel = data_parallel(rule=train.rule, parallel=train.parallel)
     parallel.check_batch(train.batch_size)  # before the data are read
-    module = importlib.import_module(f"experiments.{reads['experiment']}")
-    experiment = module.build(train=train, **{key: reads[key] for key in reads if key not in ("train", "experiment")})
+    build = imported(experiment_module(reads["experiment"])).build
+    experiment = bound(build, {key: reads[key] for key in reads if key not in ("train", "experiment")})(train=train)
     reads.check_all_read()
     return experiment, train, parallel

@@ -10,13 +10,18 @@ import numpy as np
 from flax import linen as nn
 
 from experiments.settings.make import make
+from experiments.settings.specs import ModelSpec
 from experiments.stored import config_of, learned_by, result_of
-from jaxrec import models
 from jaxrec.data import transforms
 from jaxrec.errors import InputError
 from jaxrec.types import Array, PyTree
 
 BATCH = 256  # images at once, where no experiment says how many
+
+
+@jax.jit
+def _rows(rows: jax.tree_util.Partial, image: Array) -> dict[str, Array]:
+    return rows(image)
 
 
 class Features(NamedTuple):
@@ -27,15 +32,14 @@ class Features(NamedTuple):
     on stored images that changes nothing.
     """
 
-    rows: Callable[[Array], dict[str, Array]]
+    rows: jax.tree_util.Partial
     notes: Mapping[str, Any]
 
     def of(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """The rows of images [N, H, W, C], uint8 or in [0, 1], on the host."""
-        step = jax.jit(self.rows)  # compiled once, however often this is called
         padded = np.pad(images, ((0, -len(images) % BATCH), (0, 0), (0, 0), (0, 0)))
         parts = [
-            jax.device_get(step(transforms.unit_range({"image": jnp.asarray(part)})["image"]))
+            jax.device_get(_rows(self.rows, transforms.unit_range({"image": jnp.asarray(part)})["image"]))
             for part in np.split(padded, len(padded) // BATCH)
         ]
         return {name: np.concatenate([part[name] for part in parts])[: len(images)] for name in parts[0]}
@@ -52,7 +56,9 @@ def features_of(folder: str | None, shape: tuple[int, ...]) -> Features:
     """
     if folder is None:
         notes = {"layer": f"pixels in [0, 1], D = {np.prod(shape)}", "rounding": "uint8"}
-        return Features(lambda image: {"pixels": _rounded(image).reshape(len(image), -1)}, notes)
+        return Features(
+            jax.tree_util.Partial(lambda image: {"pixels": _rounded(image).reshape(len(image), -1)}), notes
+        )
     what = "features"
     variables, step, average = learned_by(pathlib.Path(folder), what)
     config = config_of(pathlib.Path(folder), what)
@@ -68,15 +74,14 @@ def features_of(folder: str | None, shape: tuple[int, ...]) -> Features:
             f"{what} = '{folder}': trained on images of {theirs}, these are {'x'.join(map(str, shape))}. Name a "
             "recogniser of such images."
         )
-    network = make(models, config["model"])(classes=len(notes["classes"]))
-    # Host arrays: they become constants of whatever is compiled around them, on any devices.
-    params, extra = jax.device_get((variables["params"], variables.get("extra") or {}))
+    network = make(ModelSpec, config["model"])(classes=len(notes["classes"]))
     standardise = transforms.standardise(*(np.float32(notes[name]) for name in ("mean", "std")))
 
-    def rows(image: Array) -> dict[str, Array]:
-        seen = standardise({"image": _rounded(image)})["image"]
-        return last_layers(network, {"params": params, **extra}, seen)
+    def of_network(variables: PyTree, image: Array) -> dict[str, Array]:
+        return last_layers(network, variables, standardise({"image": _rounded(image)})["image"])
 
+    # Its arrays are arguments of whatever is compiled around it, on any devices.
+    rows = jax.tree_util.Partial(of_network, {"params": variables["params"], **variables["extra"]})
     widths = jax.eval_shape(rows, jax.ShapeDtypeStruct((1, *shape), jnp.float32))
     test = result["metrics"].get("test", {})
     return Features(

@@ -6,17 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.experiment import AdversarialLoss, Critic, Data, Decoder, Experiment, Optimizer, Study, Train
-from experiments.images import check_unit_range, in_turn, read_images
+from experiments.experiment import Experiment, FinishedRun, Train
+from experiments.images import check_one_label, check_unit_range, in_turn, read_images
 from experiments.judge import judge_of
-from experiments.settings.make import make, make_optimizer
+from experiments.settings.make import make
+from experiments.settings.specs import AdversarialLossSpec, CriticSpec, DataSpec, DecoderSpec, OptimizerSpec
+from experiments.updates import Updates, make_optimizer
 from jaxrec.data import transforms
 from jaxrec.data.keys import NOISE
 from jaxrec.engine.hooks import every
 from jaxrec.engine.loop import Hook
 from jaxrec.errors import InputError
-from jaxrec.losses import adversarial as losses_adversarial
-from jaxrec.models import critics, decoders
 from jaxrec.models.generators import Generator
 from jaxrec.output import diversity, records
 from jaxrec.output.alarms import Watchman
@@ -24,8 +24,9 @@ from jaxrec.output.layers import layer_table
 from jaxrec.output.pictures import grid
 from jaxrec.tasks import adversarial
 from jaxrec.tasks.average import with_average
+from jaxrec.tasks.gradients import accumulated
 from jaxrec.tasks.task import State
-from jaxrec.types import Array, Count, NonNegative, Rate, Seed
+from jaxrec.types import Array, Count, NonNegative, Seed
 
 SAMPLE = 256  # images of which diversity is measured
 ROWS = 10  # of the picture, at most
@@ -34,19 +35,19 @@ ROWS = 10  # of the picture, at most
 def build(
     *,
     train: Train,
-    data: Data,
-    generator: Decoder,
-    discriminator: Critic,
-    loss: AdversarialLoss,
-    optimizer: Optimizer,
-    discriminator_optimizer: Optimizer | None = None,
+    data: DataSpec,
+    generator: DecoderSpec,
+    discriminator: CriticSpec,
+    loss: AdversarialLossSpec,
+    optimizer: OptimizerSpec,
+    discriminator_optimizer: OptimizerSpec | None = None,
+    updates: Updates = Updates(),
     latent: Count = 64,
     critic_steps: Count = 1,
     spectral_norm: bool = False,
     gradient_penalty: NonNegative = 0.0,
     r1: NonNegative = 0.0,
     conditional: bool = False,
-    ema: Rate = 0.0,
     seed: Seed = 0,
     features: str | None = None,
     sample_every: Count | None = None,
@@ -62,14 +63,15 @@ def build(
       loss: what the two minimise.
       optimizer: of the generator.
       discriminator_optimizer: of the discriminator; the same as the generator's by default.
+      updates: what is done to gradients before both optimizers and to their updates behind them. The moving average is
+        the generator's: it is evaluated beside it, before the same discriminator, and draws the samples. A step takes
+        its batch in parts by `critic_steps`, so `accumulate` stays 1.
       latent: size of the noise.
       critic_steps: steps of the discriminator for one of the generator, each on a part of the batch.
       spectral_norm: divides the discriminator's matrices by their largest singular value.
       gradient_penalty: weight of the penalty on slopes other than 1 between real and generated images.
       r1: weight of the penalty on slopes at real images.
       conditional: whether both networks are told the class.
-      ema: how much of itself a moving average of the generator keeps at a step, such as 0.999; 0 for none. It is
-        evaluated beside it, before the same discriminator, and draws the samples.
       seed: of the initial parameters, the order of the examples, and the noise.
       features: the folder of a finished run of `classify` on such images, by whose features the samples are compared
         with real images; the smallest Frechet distance on validation chooses the best checkpoint. Without one their
@@ -81,6 +83,7 @@ def build(
     images = read_images(data, train, seed=seed, overfit=overfit)
     dataset, shape = images.dataset, images.dataset.image.shape[1:]
     check_unit_range(dataset, "a generator makes")
+    own = check_one_label(dataset, "config.conditional takes") if conditional else None
     penalties = [name for name, weight in (("gradient_penalty", gradient_penalty), ("r1", r1)) if weight]
     if penalties and discriminator.get("norm") == "batch":
         raise InputError(
@@ -89,43 +92,46 @@ def build(
         )
     judge = judge_of(features, dataset, by_class=conditional)
     classes = len(dataset.classes) if conditional else None
-    maker = Generator(make(decoders, generator)(shape=shape), classes)
-    critic = make(critics, discriminator)(classes=classes)
+    maker = Generator(make(DecoderSpec, generator)(shape=shape), classes)
+    critic = make(CriticSpec, discriminator)(classes=classes)
     task = adversarial.adversarial_task(
         maker,
         critic,
-        make(losses_adversarial, loss)(),
-        tx_generator=make_optimizer(optimizer, steps=images.steps),
-        tx_discriminator=make_optimizer(discriminator_optimizer or optimizer, steps=images.steps * critic_steps),
+        make(AdversarialLossSpec, loss)(),
+        tx_generator=make_optimizer(optimizer, updates, steps=images.steps),
+        tx_discriminator=make_optimizer(
+            discriminator_optimizer or optimizer, updates, steps=images.steps * critic_steps
+        ),
         latent=latent,
-        seed=seed,
         critic_steps=critic_steps,
         spectral_norm=spectral_norm,
         penalty=gradient_penalty,
         r1=r1,
         statistics=lambda fake, batch: judge.statistics(batch["image"], fake, batch["mask"]),
+        gradient=accumulated(updates.accumulate),
     )
     generate = adversarial.sampler(maker, latent)
     # The sample is drawn from the seed alone; of a network that is told the class, each class has a column.
-    labels = np.arange(SAMPLE, dtype=np.int32) % len(dataset.classes)
+    labels = np.arange(SAMPLE, dtype=np.int32) % max(1, len(dataset.classes))
     columns = len(dataset.classes) if conditional else 10
 
-    @jax.jit
+    drawn = jax.jit(generate)
+
     def draw(state: State) -> Array:
         keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), NOISE), SAMPLE)
-        return generate(state, keys, jnp.asarray(labels))
+        return drawn(state, keys, jnp.asarray(labels))
 
     def picture(file: pathlib.Path, state: State) -> None:
         grid(file, jax.device_get(draw(state))[: columns * ROWS], columns)
 
     shuffled, splits = images.batches(transforms.unit_range, transforms.unit_range)
-    prefix = "ema_" if ema else ""
+    prefix = "ema_" if updates.ema else ""
 
     def watch(workdir: pathlib.Path) -> list[Hook]:
         (workdir / "samples").mkdir(exist_ok=True)
         epoch = shuffled.per_pass
-        held_out = in_turn(dataset.splits.get("validation", dataset.splits["train"]), dataset.label)[:SAMPLE]
-        told = {"label": labels, "held_out_label": dataset.label[held_out]} if conditional else {}
+        held_out = in_turn(dataset.splits.get("validation", dataset.splits["train"]), dataset.one_label)[:SAMPLE]
+        told = {"label": labels, "held_out_label": own[held_out]} if conditional else {}
         measure = diversity.measure(draw, images.shown, dataset.image[held_out], **told)
         return [
             every(train.eval_every or epoch, measure),
@@ -136,9 +142,9 @@ def build(
             Watchman(records.read(workdir / "metrics.jsonl")),
         ]
 
-    def study(study: Study) -> dict:
-        picture(study.workdir / "samples.png", study.state)
-        return judge.study(study)
+    def analyse(run: FinishedRun) -> dict:
+        picture(run.workdir / "samples.png", run.state)
+        return judge.analyse(run)
 
     def table() -> str:
         noise, label = np.zeros((1, latent), np.float32), labels[:1]
@@ -151,7 +157,7 @@ def build(
         )
 
     return Experiment(
-        task=with_average(task, ema, part="generator") if ema else task,
+        task=with_average(task, updates.ema, submodule="generator") if updates.ema else task,
         steps=images.steps,
         train=shuffled,
         splits=splits,
@@ -161,7 +167,7 @@ def build(
         table=table,
         notes={**images.notes, **judge.notes},
         watch=watch,
-        study=study,
+        analyse=analyse,
         generate=generate,
         conditions=dataset.classes if conditional else (),
     )

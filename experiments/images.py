@@ -6,12 +6,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.experiment import Data, Train
+from experiments.experiment import Train
 from experiments.settings.make import make
-from jaxrec.data import sources
+from experiments.settings.specs import DataSpec
 from jaxrec.data.batches import Batches, Dataset, Transform, eval_batches, train_batches
 from jaxrec.errors import InputError
 from jaxrec.types import Count
+
+MOST_STEPS = np.iinfo(np.int32).max  # that a state counts
 
 
 class Images(NamedTuple):
@@ -34,7 +36,7 @@ class Images(NamedTuple):
 
 
 def read_images(
-    data: Data, train: Train, *, seed: int, labels: Count | None = None, overfit: Count | None = None
+    data: DataSpec, train: Train, *, seed: int, train_images: Count | None = None, overfit: Count | None = None
 ) -> Images:
     """Reads the data of an experiment.
 
@@ -42,36 +44,41 @@ def read_images(
       data: the section of the config.
       train: likewise.
       seed: of the order of the training examples, and of which are taken.
-      labels: train on this many images of the train split, drawn by the seed, equally many of each class as far as
-        there are: those of a smaller number are among those of a larger one.
+      train_images: train on this many images of the train split, drawn by the seed, equally many of each class as far
+        as there are and each image has one: those of a smaller number are among those of a larger one.
       overfit: train and evaluate on this many images of the train split alone, for as many steps as the whole split
         would take.
 
     Returns:
-      Images, whose `batches(learn, judge)` gives shuffled batches of the train split under the transform `learn`, and
-      one pass over each split under the transform `judge`.
+      Images, whose `batches(train_transform, eval_transform)` gives shuffled batches of the train split under the
+      first transform, and one pass over each split under the second.
 
     Raises:
-      InputError: the train split has fewer than `labels` images.
+      InputError: the train split has fewer than `train_images` images, or the run would never end.
     """
-    dataset = make(sources, data)()
-    if labels:
+    dataset = make(DataSpec, data)()
+    if train_images:
         ids = dataset.splits["train"]
-        if labels > len(ids):
-            raise InputError(f"config.labels = {labels}: the train split has {len(ids)} images. Use fewer.")
-        drawn = in_turn(np.random.default_rng(seed).permutation(ids), dataset.label)[:labels]
+        if train_images > len(ids):
+            raise InputError(f"config.train_images = {train_images}: the train split has {len(ids)} images. Use fewer.")
+        drawn = in_turn(np.random.default_rng(seed).permutation(ids), dataset.one_label)[:train_images]
         dataset = dataset._replace(splits={**dataset.splits, "train": np.sort(drawn)})
-    steps = train.steps or math.ceil(train.epochs * len(dataset.splits["train"]) / train.batch_size)
+    steps = _steps(train, len(dataset.splits["train"]))
     if overfit:
         ids = dataset.splits["train"][:overfit]
         dataset = dataset._replace(splits={"train": ids, "validation": ids})
-    arrays = {"image": dataset.image, "label": dataset.label}
 
-    def batches(learn: Transform, judge: Transform) -> tuple[Batches, Mapping[str, Batches]]:
+    def batches(train_transform: Transform, eval_transform: Transform) -> tuple[Batches, Mapping[str, Batches]]:
         ids = dataset.splits["train"]
-        shuffled = train_batches(arrays, ids=ids, seed=seed, batch_size=train.batch_size, transform=learn)
+        # A few images to learn by heart fill a batch, each as often as the others.
+        ids = np.tile(ids, -(-train.batch_size // len(ids))) if overfit else ids
+        shuffled = train_batches(
+            dataset.arrays, ids=ids, seed=seed, batch_size=train.batch_size, transform=train_transform
+        )
         splits = {
-            split: eval_batches(arrays, ids=ids, batch_size=train.batch_size, transform=judge)
+            split: eval_batches(
+                dataset.arrays, ids=ids, seed=seed, batch_size=train.batch_size, transform=eval_transform
+            )
             for split, ids in dataset.splits.items()
         }
         return shuffled, splits
@@ -79,19 +86,38 @@ def read_images(
     return Images(dataset, steps, batches)
 
 
-def in_turn(ids: np.ndarray, label: np.ndarray) -> np.ndarray:
+def _steps(train: Train, examples: int) -> int:
+    """The steps of a run on so many examples."""
+    steps = train.steps or train.epochs * examples / train.batch_size
+    if not steps <= MOST_STEPS:
+        asked = f"steps = {train.steps}" if train.steps else f"epochs = {train.epochs:g}, {steps:.3g} steps"
+        raise InputError(f"config.train.{asked}: steps are counted to {MOST_STEPS:,} (int32). Use fewer.")
+    return math.ceil(steps)
+
+
+def in_turn(ids: np.ndarray, label: np.ndarray | None) -> np.ndarray:
     """The ids in an order that takes classes in turn: the first of each class, then the second of each, and so on.
 
     Args:
       ids: [n], of examples.
-      label: [N], of all examples.
+      label: [N], of all examples; None leaves the order as it is.
     """
+    if label is None:
+        return ids
     own = label[ids]
     by_class = np.argsort(own, kind="stable")
     counts = np.bincount(own)
     place = np.empty_like(by_class)  # of each in its class
     place[by_class] = np.arange(len(ids)) - np.repeat(np.cumsum(counts) - counts, counts)
     return ids[np.lexsort((own, place))]
+
+
+def check_one_label(dataset: Dataset, what: str) -> np.ndarray:
+    """The labels [N]. Raises InputError, beginning with `what`, unless each image has one."""
+    if dataset.one_label is None:
+        have = f"have {dataset.label.shape[1]} for each" if "label" in dataset.arrays else "have none"
+        raise InputError(f"{what} one label for each image, and these data {have}. Leave it out, or add y_train, ...")
+    return dataset.one_label
 
 
 def check_unit_range(dataset: Dataset, what: str) -> None:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.experiment import Study
+from experiments.experiment import FinishedRun
 from experiments.features import Features, features_of
 from jaxrec.data.batches import Dataset
 from jaxrec.errors import InputError
@@ -18,8 +18,8 @@ class Judge(NamedTuple):
 
     # (real [B, H, W, C], generated [B, H, W, C], both in [0, 1], mask [B]) -> metrics, for its evaluation step
     statistics: Callable[[Array, Array, Array], Metrics]
-    # for Experiment.study: the same numbers of real images against real ones, "real_frechet", ...
-    study: Callable[[Study], Mapping[str, Mapping[str, float]]]
+    # for Experiment.analyse: the same numbers of real images against real ones, "real_frechet", ...
+    analyse: Callable[[FinishedRun], Mapping[str, Mapping[str, float]]]
     notes: Mapping[str, Any]  # for Experiment.notes
     monitor: str  # the one that chooses the best checkpoint, the smaller the better
 
@@ -27,7 +27,7 @@ class Judge(NamedTuple):
 def judge_of(folder: str | None, dataset: Dataset, *, by_class: bool = False) -> Judge:
     """How generated images are compared with those of a data set.
 
-    Each split is compared with as many generated images, by `jaxrec.metrics.distances.compare`. `study` gives the
+    Each split is compared with as many generated images, by `jaxrec.metrics.distances.compare`. `analyse` gives the
     `floor` of each split but train.
 
     Args:
@@ -37,11 +37,12 @@ def judge_of(folder: str | None, dataset: Dataset, *, by_class: bool = False) ->
       by_class: whether the generator is told the classes of the split, which the floor's images then have as well.
 
     Raises:
-      InputError: as `features_of`, or the recogniser tells other classes apart.
+      InputError: as `features_of`, or the recogniser tells other classes apart. Of images without labels nothing says
+        whether they do.
     """
     features = features_of(folder, dataset.image.shape[1:])
     theirs = features.notes.get("classes", dataset.classes)
-    if list(theirs) != list(dataset.classes):
+    if dataset.classes and list(theirs) != list(dataset.classes):
         raise InputError(
             f"features = '{folder}': a recogniser of {', '.join(theirs)}; these images are of "
             f"{', '.join(dataset.classes)}. Name one that was trained on the same data."
@@ -50,9 +51,9 @@ def judge_of(folder: str | None, dataset: Dataset, *, by_class: bool = False) ->
     def statistics(real: Array, generated: Array, mask: Array) -> Metrics:
         return distances.pairs(features.rows(real), features.rows(generated), mask)
 
-    def study(study: Study) -> dict[str, dict[str, float]]:
+    def analyse(run: FinishedRun) -> dict[str, dict[str, float]]:
         results = {}
-        for split in study.splits:
+        for split in run.splits:
             ids = dataset.splits[split]
             if split != "train":
                 floors = floor(features, dataset, split, dataset.label[ids] if by_class else len(ids))
@@ -62,7 +63,7 @@ def judge_of(folder: str | None, dataset: Dataset, *, by_class: bool = False) ->
     counts = {split: len(ids) for split, ids in dataset.splits.items()}
     return Judge(
         statistics,
-        study,
+        analyse,
         notes={"features": {**features.notes, "images": counts}},
         monitor="frechet" if folder else "frechet_pixels",
     )
@@ -94,7 +95,7 @@ def train_images_like(dataset: Dataset, like: np.ndarray | int) -> np.ndarray:
     """
     train, draw = dataset.splits["train"], np.random.default_rng(0)
     told = isinstance(like, np.ndarray)
-    label, wanted = (dataset.label, like) if told else (np.zeros_like(dataset.label), np.zeros(like, int))
+    label, wanted = (dataset.label, like) if told else (np.zeros(len(dataset.image)), np.zeros(like))
     found = []
     for value, count in zip(*np.unique(wanted, return_counts=True), strict=True):
         same = train[label[train] == value]

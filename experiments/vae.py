@@ -9,10 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from experiments.experiment import Data, Experiment, Likelihood, Optimizer, Study, Train, VariationalModel
-from experiments.images import check_unit_range, read_images
+from experiments.experiment import Experiment, FinishedRun, Train
+from experiments.images import check_one_label, check_unit_range, read_images
 from experiments.judge import judge_of
-from experiments.settings.make import make, make_optimizer
+from experiments.settings.make import make
+from experiments.settings.specs import DataSpec, LikelihoodSpec, OptimizerSpec, VariationalModelSpec
+from experiments.updates import Updates, make_optimizer
 from jaxrec import augment
 from jaxrec.data import transforms
 from jaxrec.data.batches import Batches, Transform, eval_batches
@@ -22,13 +24,14 @@ from jaxrec.engine.loop import Hook, Moment
 from jaxrec.errors import InputError
 from jaxrec.losses import variational
 from jaxrec.metrics import Metrics
-from jaxrec.models import vae as networks
 from jaxrec.output import pictures
 from jaxrec.output.layers import layer_table
 from jaxrec.tasks.average import averaged, with_average
-from jaxrec.tasks.task import State, from_loss
+from jaxrec.tasks.gradients import accumulated
+from jaxrec.tasks.one_loss import from_loss
+from jaxrec.tasks.task import State
 from jaxrec.tasks.variational import active_units, collapse, negative_log_likelihood
-from jaxrec.types import Array, Batch, Count, Key, NonNegative, Positive, Rate, Seed
+from jaxrec.types import Array, Batch, Count, Key, NonNegative, Seed
 
 SHEET = 100  # images of samples.png, which begin with the classes in turn where the model is conditional
 COLUMNS = 10  # of the pictures
@@ -38,10 +41,11 @@ SIDE = 20  # of manifold.png, in images
 def build(
     *,
     train: Train,
-    data: Data,
-    model: VariationalModel,
-    likelihood: Likelihood,
-    optimizer: Optimizer,
+    data: DataSpec,
+    model: VariationalModelSpec,
+    likelihood: LikelihoodSpec,
+    optimizer: OptimizerSpec,
+    updates: Updates = Updates(),
     seed: Seed = 0,
     objective: Literal["elbo", "iwae"] = "elbo",
     samples: Count = 1,
@@ -49,10 +53,6 @@ def build(
     warmup: NonNegative = 0.0,
     binarise: Literal["dynamic", "fixed"] | None = None,
     conditional: bool = False,
-    clip_norm: Positive | None = None,
-    l2: NonNegative = 0.0,
-    accumulate: Count = 1,
-    ema: Rate = 0.0,
     nll_samples: Count = 5000,
     nll_images: Count | None = None,
     features: str | None = None,
@@ -66,6 +66,8 @@ def build(
       model: the networks; their shape and classes are set to the data's.
       likelihood: p(x|z).
       optimizer: of jaxrec or optax.
+      updates: what is done to gradients before it and to its updates behind it; the moving average, which draws the
+        pictures.
       seed: of the initial parameters, the order of the examples, binarisation, and codes.
       objective: the evidence lower bound, or the importance weighted one of `samples` codes.
       samples: codes drawn for each image, in training and evaluation.
@@ -74,11 +76,6 @@ def build(
       binarise: makes pixels 0 or 1 by a draw from their grey values. dynamic: a training image's anew in each epoch,
         as in Burda et al. (2016), an evaluated one's always the same; fixed: one draw of each image for ever.
       conditional: whether encoder and decoder are told the class.
-      clip_norm: global norm that gradients are clipped to.
-      l2: strength of the L2 penalty on kernels.
-      accumulate: the parts in which a step takes its batch, one after the other, to save memory.
-      ema: how much of itself a moving average of the parameters keeps at a step, such as 0.999; 0 for none. It is
-        evaluated beside them, chooses the best checkpoint, and draws the pictures.
       nll_samples: codes for each image in the estimate of the test images' log likelihood, stated beside it.
       nll_images: how many of the test images, the first, it is estimated on; all by default.
       features: the folder of a finished run of `classify` on such images, by whose features samples are compared with
@@ -92,13 +89,14 @@ def build(
         name = likelihood["name"]
         raise InputError(f"config.binarise = {binarise!r} is for the likelihood 'bernoulli', not {name!r}: set None.")
     images = read_images(data, train, seed=seed, overfit=overfit)
-    dataset, of_pixels = images.dataset, make(variational, likelihood)()
+    dataset, of_pixels = images.dataset, make(LikelihoodSpec, likelihood)()
+    label = check_one_label(dataset, "config.conditional takes")[:1] if conditional else None
     check_unit_range(dataset, "A variational autoencoder takes")
     if of_pixels.discrete and dataset.image.dtype != np.uint8:
         raise InputError(f"config.likelihood.name = {likelihood['name']!r} takes images stored as uint8.")
-    learned, evaluated = _transforms(binarise, seed)
-    shuffled, splits = images.batches(learned, evaluated)
-    network = make(networks, model)(
+    train_transform, eval_transform = _transforms(binarise)
+    shuffled, splits = images.batches(train_transform, eval_transform)
+    network = make(VariationalModelSpec, model)(
         shape=dataset.image.shape[1:],
         classes=len(dataset.classes) if conditional else None,
         scaled=of_pixels.scaled,
@@ -109,19 +107,19 @@ def build(
     task = from_loss(
         network,
         evidence if objective == "elbo" else variational.iwae(of_pixels),
-        make_optimizer(optimizer, steps=images.steps, clip_norm=clip_norm, l2=l2),
+        make_optimizer(optimizer, updates, steps=images.steps),
         call=vae.call,
         statistics=active_units,
-        accumulate=accumulate,
+        gradient=accumulated(updates.accumulate),
     )
-    prefix = "ema_" if ema else ""
+    prefix = "ema_" if updates.ema else ""
 
     def watch(workdir: pathlib.Path) -> Sequence[Hook]:
-        # The keys are made inside, where nothing needs to be moved.
-        sheet = jax.jit(lambda state: vae.generate(state, jax.random.split(jax.random.key(seed), SHEET), vae.classes))
+        generate = jax.jit(vae.generate)
 
         def draw(moment: Moment) -> None:
-            pictures.grid(workdir / "samples.png", jax.device_get(sheet(moment.state)), COLUMNS)
+            drawn = generate(moment.state, vae.sheet_keys, vae.classes)
+            pictures.grid(workdir / "samples.png", jax.device_get(drawn), COLUMNS)
 
         def warn(moment: Moment) -> None:
             active = moment.scalars.get(f"validation/{prefix}active_units", np.inf)
@@ -130,21 +128,23 @@ def build(
 
         return [hooks.every(train.eval_every or shuffled.per_pass, draw), warn]
 
-    def study(chosen: Study) -> Mapping[str, Mapping[str, float]]:
+    def analyse(run: FinishedRun) -> Mapping[str, Mapping[str, float]]:
         split = "test" if "test" in splits else list(splits)[-1]
         whole, ids = splits[split], dataset.splits[split]
-        some = eval_batches(whole.resident, ids=ids[:nll_images], batch_size=whole.batch_size, transform=evaluated)
+        some = eval_batches(
+            whole.resident, ids=ids[:nll_images], seed=seed, batch_size=whole.batch_size, transform=eval_transform
+        )
         measure = negative_log_likelihood(
             network, of_pixels, keys=vae.keys, conditional=conditional, samples=nll_samples
         )
-        found = dict(chosen.evaluate(some, measure))
+        found = dict(run.evaluate(some, measure))
         if text := collapse(found.pop("active_units"), network.latent):
             print(text)
-        vae.draw(chosen.workdir, chosen.state, whole)
-        results = judge.study(chosen)
+        vae.draw(run.workdir, run.state, whole)
+        results = judge.analyse(run)
         _, grey = images.batches(transforms.unit_range, transforms.unit_range)
         for name in results:
-            results[name].update(chosen.evaluate(grey[name], samples_beside))
+            results[name].update(run.evaluate(grey[name], samples_beside))
         results[split] = {**results.get(split, {}), **found, "nll_samples": nll_samples, "nll_images": some.examples}
         return results
 
@@ -155,7 +155,7 @@ def build(
         return judge.statistics(batch["image"], made, batch["mask"])
 
     return Experiment(
-        task=with_average(task, ema) if ema else task,
+        task=with_average(task, updates.ema) if updates.ema else task,
         steps=images.steps,
         train=shuffled,
         splits=splits,
@@ -165,10 +165,10 @@ def build(
             *("nll", "nll_samples", judge.monitor),
             *(f"{prefix}{name}" for name in ("elbo", "kl", "active_units", "reconstruction")),
         ),
-        table=lambda: layer_table(network, images.shown[:1].astype("float32"), dataset.label[:1], call=vae.on),
+        table=lambda: layer_table(network, images.shown[:1].astype("float32"), label, call=vae.on),
         notes={**images.notes, **judge.notes},
         watch=watch,
-        study=study,
+        analyse=analyse,
         generate=vae.generate,
         conditions=dataset.classes if conditional else (),
     )
@@ -184,7 +184,7 @@ class VAE(NamedTuple):
 
     def keys(self, batch: Batch) -> Key:
         """The keys [B] of the examples' codes."""
-        return example_keys(batch, seed=self.seed, stream=NOISE)
+        return example_keys(batch, stream=NOISE)
 
     def call(self, network: nn.Module, batch: Batch, train: bool) -> Mapping[str, Array]:
         """How a task calls the model."""
@@ -192,9 +192,14 @@ class VAE(NamedTuple):
         return network(batch["image"], self.keys(batch), label, train=train, samples=self.samples)
 
     @staticmethod
-    def on(network: nn.Module, image: Array, label: Array) -> Mapping[str, Array]:
+    def on(network: nn.Module, image: Array, label: Array | None) -> Mapping[str, Array]:
         """The outputs for codes without noise."""
         return network(image, None, label, train=False)
+
+    @property
+    def sheet_keys(self) -> Key:
+        """The keys of the sheet of samples."""
+        return jax.random.split(jax.random.key(self.seed), SHEET)
 
     @property
     def classes(self) -> Array | None:
@@ -221,27 +226,28 @@ class VAE(NamedTuple):
 
     def draw(self, workdir: pathlib.Path, state: State, batches: Batches) -> None:
         """Writes samples.png, reconstructions.png, walk.png, and manifold.png where the code has two units."""
-        ids = batches.host(0)["id"][: min(COLUMNS, batches.examples)]
-        batch = jax.jit(batches.fetch)(batches.resident, {"id": ids})
-        pictures = jax.device_get(jax.jit(self._pictures)(averaged(state), batch))
-        seen = {name: pictures.pop(name) for name in ("seen", "decoded")}
-        rows = {"stored": batches.resident["image"][ids], **seen}
+        first = {name: rows[: min(COLUMNS, batches.examples)] for name, rows in batches.host(0).items()}
+        batch = jax.jit(batches.fetch)(batches.resident, first)
+        drawn = jax.device_get(jax.jit(self._pictures)(averaged(state), batch, self.sheet_keys))
+        seen = {name: drawn.pop(name) for name in ("seen", "decoded")}
+        rows = {"stored": batches.resident["image"][first["id"]], **seen}
         pictures.contact_sheet(workdir / "reconstructions.png", rows)
-        for name, images in pictures.items():
+        for name, images in drawn.items():
             pictures.grid(workdir / f"{name}.png", images, SIDE if name == "manifold" else COLUMNS)
 
-    def _pictures(self, state: State, batch: Batch) -> dict[str, Array]:
-        """Name of a picture, or of a row of reconstructions.png -> its images."""
-        image, label = batch["image"], batch["label"]
+    def _pictures(self, state: State, batch: Batch, keys: Key) -> dict[str, Array]:
+        """Name of a picture, or of a row of reconstructions.png -> its images; the samples are drawn by `keys`."""
+        image, label = batch["image"], batch["label"] if self.network.classes else None
         mean, _ = self.network.apply(state.variables, image, label, train=False, method="encode")
         # From each code to the next image's, in a straight line, under the first one's label.
         share = jnp.linspace(0, 1, COLUMNS)[None, :, None]
         walk = (1 - share) * mean[:, None] + share * jnp.roll(mean, -1, axis=0)[:, None]  # [B, COLUMNS, Z]
+        repeated = None if label is None else label.repeat(COLUMNS)
         pictures = {
-            "samples": self.generate(state, jax.random.split(jax.random.key(self.seed), SHEET), self.classes),
+            "samples": self.generate(state, keys, self.classes),
             "seen": image,
             "decoded": self.decoded(state, mean, label),
-            "walk": self.decoded(state, walk.reshape(-1, mean.shape[-1]), label.repeat(COLUMNS)),
+            "walk": self.decoded(state, walk.reshape(-1, mean.shape[-1]), repeated),
         }
         if mean.shape[-1] == 2:
             # Evenly over the mass of the prior (Kingma and Welling, 2014, figure 4); of the first class.
@@ -251,11 +257,11 @@ class VAE(NamedTuple):
         return pictures
 
 
-def _transforms(binarise: str | None, seed: Seed) -> tuple[Transform, Transform]:
+def _transforms(binarise: str | None) -> tuple[Transform, Transform]:
     """What training images and evaluated ones go through."""
     if not binarise:
         return transforms.unit_range, transforms.unit_range
-    drawn = transforms.augmented([augment.binarise], seed=seed)
+    drawn = transforms.augmented([augment.binarise])
 
     def always_alike(batch: Batch) -> Batch:
         # Without its epoch, an example draws what it draws in an evaluation.

@@ -12,7 +12,7 @@ from rich.table import Table
 from experiments.features import Features, features_of
 from experiments.judge import floor
 from experiments.settings.make import make
-from jaxrec.data import sources
+from experiments.settings.specs import DataSpec
 from jaxrec.data.batches import Dataset
 from jaxrec.errors import InputError
 from jaxrec.metrics.distances import compare
@@ -73,7 +73,7 @@ def distance(
 
 def _own_images(source: Features, split: str) -> tuple[Dataset, np.ndarray]:
     """The data that a recogniser was trained and measured on, and the ids of a split of them."""
-    dataset = make(sources, source.notes["data"])()
+    dataset = make(DataSpec, source.notes["data"])()
     if split not in dataset.splits:
         raise InputError(f"--split={split}: the data of {source.notes['run']} have {', '.join(dataset.splits)}.")
     return dataset, dataset.splits[split]

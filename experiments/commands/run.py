@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.experiment import Study, prepare
+from experiments.experiment import FinishedRun, prepare
 from experiments.settings.flags import completed
 from experiments.stored import learned_by
 from jaxrec.engine import hooks
@@ -19,11 +19,12 @@ from jaxrec.output import records, report
 from jaxrec.output.progress import ProgressLine
 from jaxrec.output.records import Records
 from jaxrec.output.workdir import owned, write_environment
-from jaxrec.tasks.transfer import part_of, transfer
+from jaxrec.tasks.task import State
+from jaxrec.tasks.transfer import submodule_of, transfer
 
 # What a run is, its config says; these say where and how, and may change when it goes on.
 FREE = (
-    *(f"config.train.{name}" for name in ("rule", "parallel", "keep", "steps_per_call")),
+    *(f"config.train.{name}" for name in ("rule", "parallel", "keep", "steps_per_call", "evaluate_train")),
     *("config.data.data_dir", "config.data.max_bytes"),
 )
 
@@ -59,7 +60,7 @@ def run(
     if train.patience and not monitor:
         lacks = "a validation split: set data.validation, such as 0.1" if experiment.monitor else "a metric to wait for"
         raise InputError(f"train.patience needs {lacks}.")
-    for name, value in (("part", train.part), ("anew", train.anew)):
+    for name, value in (("submodule", train.submodule), ("reinit", train.reinit)):
         if value and not train.init_from:
             raise InputError(f"train.{name} = {value!r} is for a run that train.init_from starts from: set both.")
     epoch = experiment.train.per_pass
@@ -80,8 +81,9 @@ def run(
             steps_per_call=train.steps_per_call,
             parallel=parallel,
         )
+        first = None
         if train.init_from and not start:
-            program = _start_from(program, pathlib.Path(train.init_from), train.part, train.anew)
+            first = _start_from(program, pathlib.Path(train.init_from), train.submodule, train.reinit)
         before = checkpoints.metrics(start) if start else {}
         speed = hooks.Speed(before.get("speed/examples", 0), before.get("speed/seconds", 0.0))
         with (
@@ -97,6 +99,7 @@ def run(
             state = fit(
                 program,
                 steps=start if stopping.exhausted else until or experiment.steps,
+                state=first,
                 checkpoints=checkpoints,
                 hooks=[
                     speed,
@@ -116,10 +119,12 @@ def run(
         best = checkpoints.best() if monitor else None
         last = int(state.step)
         chosen = state if best in (None, last) else checkpoints.restore(program.template, best)
-        metrics = {split: program.evaluate(chosen, batches) for split, batches in experiment.splits.items()}
-        study = Study(chosen, experiment.splits, functools.partial(program.evaluate, chosen), workdir)
-        for split, found in experiment.study(study).items():
-            metrics[split] = {**metrics[split], **found}
+        left_out = () if train.evaluate_train else ("train",)
+        measured = {split: batches for split, batches in experiment.splits.items() if split not in left_out}
+        metrics = {split: program.evaluate(chosen, batches) for split, batches in measured.items()}
+        finished = FinishedRun(chosen, experiment.splits, functools.partial(program.evaluate, chosen), workdir)
+        for split, found in experiment.analyse(finished).items():
+            metrics[split] = {**metrics.get(split, {}), **found}
         print(startup.cache_line())
         report.write(
             workdir,
@@ -132,11 +137,11 @@ def run(
         return report.show(workdir)
 
 
-def _start_from(program: Program, folder: pathlib.Path, part: str | None, anew: str | None) -> Program:
-    """The program with a first state that holds what the run in `folder` has learned, and says so."""
+def _start_from(program: Program, folder: pathlib.Path, submodule: str | None, reinit: str | None) -> State:
+    """A first state that holds what the run in `folder` has learned; says so."""
     learned, step, average = learned_by(folder, "config.train.init_from")
-    learned = part_of(learned, part) if part else learned
-    state, text = transfer(program.init(), learned, anew=anew)
-    taken = f"{', its moving average' if average else ''}{f', part {part}' if part else ''}"
+    learned = submodule_of(learned, submodule) if submodule else learned
+    state, text = transfer(program.init(), learned, reinit=reinit)
+    taken = f"{', its moving average' if average else ''}{f', submodule {submodule}' if submodule else ''}"
     print(f"Starting from {folder}, step {step}{taken}: {text}")
-    return program._replace(init=lambda: state)
+    return state

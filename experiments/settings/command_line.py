@@ -1,18 +1,27 @@
 """What `launch.py` does besides training. A command is the function of its module here; its arguments are its flags."""
 
-import ast
 import importlib
+import itertools
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import flags
 
+from experiments.settings.flags import literal
 from experiments.settings.schema import arguments_of, check_call
 from jaxrec.errors import InputError
 
 COMMANDS = ("show_data", "lr_find", "sample", "distance")
 GIVEN = ("config", "workdir")  # arguments that are no flags of the command's own
+
+
+def check_not_empty(argv: Sequence[str]) -> None:
+    """Raises InputError for a flag without its value, as a shell makes of --workdir=$FOLDER where that is not set."""
+    for before, word in itertools.pairwise(["", *argv]):
+        name, equals, value = word.partition("=")
+        if not word or (equals and not value and name.startswith("-")):
+            raise InputError(f"{name or before} is empty: give it a value, or leave it out.")
 
 
 def takes(command: str, argument: str) -> bool:
@@ -34,7 +43,7 @@ def read_flags(command: str, options: flags.FlagValues) -> dict[str, Any]:
       InputError: one is missing, or not of its kind.
     """
     own = [name for name in arguments_of(f"experiments.commands.{command}", command) if name not in GIVEN]
-    values = {name: _literal(options[name].value) for name in own if options[name].present}
+    values = {name: literal(options[name].value) for name in own if options[name].present}
     return check_call(f"experiments.commands.{command}", command, values, GIVEN)
 
 
@@ -49,11 +58,3 @@ def call(command: str, config: Mapping[str, Any], workdir: pathlib.Path | None, 
         raise InputError(f"--workdir=FOLDER is missing: {command} works on a run. Name its folder.")
     module = importlib.import_module(f"experiments.commands.{command}")
     return getattr(module, command)(**given, **own)
-
-
-def _literal(text: str) -> Any:
-    """The Python literal that a text is, or the text."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text

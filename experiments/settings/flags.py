@@ -1,17 +1,24 @@
 """A config from a file and the command line: checked, complete, and plain."""
 
+import ast
+import contextlib
+import contextvars
 import importlib.util
 import json
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, FieldReference
 from ml_collections.config_flags import config_flags
 
-from experiments.settings.schema import check
+from experiments.settings.schema import check, outside, up_to_date
+from experiments.settings.source import package
 from jaxrec.errors import InputError, did_you_mean
+
+# The packages outside this repository that a run's config.json may name.
+_ALLOWED: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar("allowed", default=())
 
 
 class Reads(Mapping):
@@ -48,40 +55,85 @@ class Reads(Mapping):
                     part.check_all_read()
 
 
+@contextlib.contextmanager
+def allowing(packages: Iterable[str]) -> Iterator[None]:
+    """Within it a run's config.json may name what lies in these packages, which means to run their code.
+
+    A Python config is the user's own code, and so is the command line: they may name whatever there is. A run's folder
+    may be anybody's.
+    """
+    token = _ALLOWED.set(tuple(packages))
+    try:
+        yield
+    finally:
+        _ALLOWED.reset(token)
+
+
 def from_flags(argv: Sequence[str]) -> tuple[dict[str, Any], str, list[str]]:
     """Reads --config=FILE and every --config.KEY=VALUE out of a command line.
 
-    FILE is a Python file with `get_config()` or a run's config.json. Every argument of every signature the config
-    calls can be set, also one that the file leaves at its default; VALUE is a Python literal, or else a string.
+    FILE is a Python file with `get_config()` or a run's config.json, of any version of the code. Every argument of
+    every signature the config calls can be set, also one that the file leaves at its default; VALUE is a Python
+    literal, or else a string.
 
     Returns:
       (the checked config with every default written in, the stem of FILE, the arguments that are left).
 
     Raises:
-      InputError: no such file, an unknown key, a value that is not allowed.
+      InputError: no such file, an unknown key, a value that is not allowed; a config.json that names what lies outside
+        this repository, and neither `allowing` nor the command line names the package.
     """
     path, overrides, left = _split(argv)
     tree = _references(_load(path))
     for override in overrides:
         _make_settable(tree, override.lstrip("-").partition("=")[0].removeprefix("config.").split("."))
     values, command = flags.FlagValues(), ["launch.py", *overrides]
-    config_flags.DEFINE_config_dict("config", tree, lock_config=True, flag_values=values, sys_argv=command)
     try:
+        config_flags.DEFINE_config_dict("config", tree, lock_config=True, flag_values=values, sys_argv=command)
         values(command)
     except (flags.Error, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(" ".join(str(error).split())) from None
-    return check(_plain(values["config"].value.to_dict())), pathlib.Path(path).stem, left
+    config = _plain(values["config"].value.to_dict())
+    if path.endswith(".json"):
+        _check_allowed(path, config, overrides)
+    return check(config), pathlib.Path(path).stem, left
 
 
 def completed(stored: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a run's config.json holds, with the defaults of keys that its version of the code did not have yet.
+    """What a run's config.json holds, under the names that its settings have today and with the defaults of new ones.
 
-    As it is where it is no config today: then it is another one than any.
+    As it is where it is no config today: then it is another one than any. Nothing that it names is imported.
     """
     try:
-        return check(_plain(stored))
+        return check(up_to_date(_plain(stored)))
     except InputError:
         return stored
+
+
+def literal(text: str) -> Any:
+    """The Python literal that a text is, or the text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _check_allowed(path: str, config: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    """Raises InputError for a name outside this repository whose package nobody named on the command line."""
+    named = []
+    for override in overrides:
+        key, _, text = override.lstrip("-").partition("=")
+        value = literal(text)
+        for part in reversed(key.split(".")[1:]):
+            value = {part: value}
+        named += [package(name) for _, name in outside(value)]
+    allowed = (*_ALLOWED.get(), *named)
+    for key, name in outside(config):
+        if not any(f"{name}.".startswith(f"{trusted}.") for trusted in allowed):
+            raise InputError(
+                f"{key} = {name!r} in {path}: that is code of another package, and a run's folder may be anybody's. If "
+                f"you trust it, say so: --allow={package(name)}."
+            )
 
 
 def _split(argv: Sequence[str]) -> tuple[str, list[str], list[str]]:
@@ -127,7 +179,7 @@ def _load(path: str) -> dict[str, Any]:
     config = config.to_dict() if isinstance(config, ConfigDict) else config
     if not isinstance(config, Mapping):
         raise InputError(f"--config={path}: holds {type(config).__name__}, needs a ConfigDict or a dictionary.")
-    return _plain(config)
+    return up_to_date(_plain(config)) if file.suffix == ".json" else _plain(config)
 
 
 def _plain(value: Any) -> Any:

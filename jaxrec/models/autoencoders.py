@@ -1,7 +1,7 @@
 """Autoencoders: a recogniser whose K numbers are a code, and a decoder that makes the image of it again.
 
 The encoder is a submodule of that name, so that its parameters lie under "encoder/" by the paths of the recogniser: a
-recogniser can take them over (`train.part = "encoder"`).
+recogniser can take them over (`train.submodule = "encoder"`).
 """
 
 from collections.abc import Sequence

@@ -23,12 +23,14 @@ class _Variational(nn.Module):
       latent: size Z of the code.
       classes: K, where encoder and decoder are told the label, one-hot (Sohn et al., 2015); None: they are not.
       scaled: whether the logarithm of one scale for all pixels is learned, for a likelihood that has one.
+      dtype: of the computation; parameters, norms, codes and outputs stay float32.
     """
 
     shape: Shape = (28, 28, 1)
     latent: Count = 50
     classes: Count | None = None
     scaled: bool = False
+    dtype: Literal["float32", "bfloat16"] = "float32"
 
     def setup(self) -> None:
         """Makes the networks, "encoder" and "decoder"."""
@@ -78,7 +80,7 @@ class DenseVAE(_Variational):
     """Dense layers, 784-200-200-50-200-200-784 as it stands (Burda et al., 2016, with one stochastic layer).
 
     Attributes:
-      shape: as in the class above, as are `latent`, `classes` and `scaled`.
+      shape: as in the class above, as are `latent`, `classes`, `scaled` and `dtype`.
       widths: of the encoder's hidden layers; the decoder has them in reverse.
       activation: after each hidden layer.
     """
@@ -87,7 +89,7 @@ class DenseVAE(_Variational):
     activation: Literal["relu", "tanh", "sigmoid", "gelu"] = "tanh"
 
     def _networks(self) -> tuple[nn.Module, nn.Module]:
-        options = {"activation": self.activation}
+        options = {"activation": self.activation, "dtype": self.dtype}
         encoder = MLP(classes=2 * self.latent, widths=self.widths, **options)
         return encoder, DenseDecoder(shape=self.shape, widths=self.widths[::-1], **options)
 
@@ -103,7 +105,7 @@ class ConvVAE(_Variational):
     """Convolutions with pooling, and transposed convolutions back.
 
     Attributes:
-      shape: as in the class above, as are `latent`, `classes` and `scaled`.
+      shape: as in the class above, as are `latent`, `classes`, `scaled` and `dtype`.
       widths: channels of the encoder's convolutions, each of which halves the sides; the decoder has them in reverse.
       hidden: widths of the encoder's dense layers before the code.
       norm: in both networks, none or batch.
@@ -116,7 +118,7 @@ class ConvVAE(_Variational):
     activation: Literal["relu", "tanh", "sigmoid", "gelu"] = "relu"
 
     def _networks(self) -> tuple[nn.Module, nn.Module]:
-        options = {"norm": self.norm, "activation": self.activation}
+        options = {"norm": self.norm, "activation": self.activation, "dtype": self.dtype}
         encoder = CNN(classes=2 * self.latent, widths=self.widths, hidden=self.hidden, padding="SAME", **options)
         return encoder, ConvDecoder(shape=self.shape, widths=self.widths[::-1], **options)
 

@@ -35,7 +35,7 @@ def denoised(tmp_path_factory) -> pathlib.Path:
         f"--config.model.latent={LATENT}",
         "--config.corrupt=[{'name': 'masking', 'share': 0.5}]",
         "--config.augment=[{'name': 'random_translation', 'share': 0.1}]",
-        "--config.ema=0.5",
+        "--config.updates.ema=0.5",
     ]
     assert launch.main([DIGITS, *RUN, *flags, f"--workdir={folder}"]) == 0
     return folder
@@ -105,17 +105,22 @@ def recogniser(denoised: pathlib.Path, folder: pathlib.Path) -> list[str]:
         *RUN,
         f"--config.model={{'name': 'MLP', 'widths': {WIDTHS}, 'activation': 'gelu'}}",
         f"--config.train.init_from={denoised}",
+        "--config.train.batch_size=16",
         "--config.standardise=False",
-        "--config.labels=20",
+        "--config.train_images=20",
         f"--workdir={folder}",
     ]
 
 
 def test_an_encoder_becomes_the_body_of_a_recogniser(denoised, average, tmp_path, capsys):
-    flags = ["--config.train.part=encoder", "--config.train.anew=^Dense_2/", "--config.freeze=^Dense_[01]/"]
+    flags = [
+        "--config.train.submodule=encoder",
+        "--config.train.reinit=^Dense_2/",
+        "--config.updates.freeze=^Dense_[01]/",
+    ]
     assert launch.main([*recogniser(denoised, tmp_path / "body"), *flags]) == 0
     said = capsys.readouterr().out
-    assert "its moving average, part encoder: 4 arrays loaded; anew: Dense_2/bias, Dense_2/kernel" in said
+    assert "its moving average, submodule encoder: 4 arrays loaded; fresh: Dense_2/bias, Dense_2/kernel" in said
     with Checkpoints(tmp_path / "body" / "checkpoints", read_only=True) as checkpoints:
         params = checkpoints.read(6)["params"]
     for layer in ("Dense_0", "Dense_1"):
@@ -127,10 +132,13 @@ def test_an_encoder_becomes_the_body_of_a_recogniser(denoised, average, tmp_path
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--config.train.part=encodr"], "train.part = 'encodr': that run's network has the parts decoder, encoder"),
+        (["--config.train.submodule=encodr"], "submodule = 'encodr': that run's network has the submodules decoder"),
         ([], "6 arrays are missing in that run"),
-        (["--config.train.part=encoder", "--config.train.init_from=None"], "train.init_from starts from: set both"),
-        (["--config.labels=100000"], "config.labels = 100000: the train split has 1293 images"),
+        (
+            ["--config.train.submodule=encoder", "--config.train.init_from=None"],
+            "train.init_from starts from: set both",
+        ),
+        (["--config.train_images=100000"], "config.train_images = 100000: the train split has 1293 images"),
     ],
 )
 def test_bad_input_is_one_line(denoised, tmp_path, capsys, flags, message):
@@ -150,7 +158,8 @@ def test_few_labels_are_balanced_and_drawn_by_the_seed():
     from experiments.experiment import prepare
 
     def drawn(labels, seed=0):
-        flags = [f"--config={ROOT}/configs/digits_cnn.py", f"--config.labels={labels}", f"--config.seed={seed}"]
+        flags = [f"train_images={labels}", f"seed={seed}", "train.batch_size=16"]
+        flags = [f"--config={ROOT}/configs/digits_cnn.py", *(f"--config.{flag}" for flag in flags)]
         experiment, _, _ = prepare(from_flags(flags)[0])
         rows = [experiment.train.host(step)["id"] for step in range(experiment.train.per_pass)]
         assert experiment.train.examples == labels

@@ -98,8 +98,8 @@ def test_a_run_starts_from_another_and_says_what_it_took(trained, tmp_path, caps
         (["--config.train.init_from={run}", "--config.model.hidden=(9,)"], "or have another shape there"),
         (["--config.train.patience=1", "--config.data.validation=0.0"], "train.patience needs a validation split"),
         (["--config.class_weights=(1.0, 2.0)"], "has 2 numbers for 10 classes"),
-        (["--config.accumulate=3"], "accumulate = 3 does not divide a batch of 16"),
-        (["--config.train.anew=Dense"], "train.init_from starts from: set both"),
+        (["--config.updates.accumulate=3"], "accumulate = 3 does not divide a batch of 16"),
+        (["--config.train.reinit=Dense"], "train.init_from starts from: set both"),
         (["--seeds=2", "--smoke"], "--seeds and --smoke do not go together"),
     ],
 )

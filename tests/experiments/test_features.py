@@ -49,7 +49,7 @@ def content_of(folder: pathlib.Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def recogniser(tmp_path_factory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("runs") / "recogniser"
-    ema = "--config.ema=0.9"
+    ema = "--config.updates.ema=0.9"
     assert launch.main([*SMALL, MLP, ema, "--config.train.steps=60", f"--workdir={folder}"]) == 0
     return folder
 
@@ -154,7 +154,7 @@ def generator(original, folder, by_class=False):
             headline=(judge.monitor, f"real_{judge.monitor}"),
             table=lambda: "",
             notes={**judge.notes},
-            study=judge.study,
+            analyse=judge.analyse,
             generate=generate,
             conditions=images.dataset.classes if by_class else (),
         )
@@ -210,7 +210,7 @@ def test_whoever_is_told_the_class_is_judged_by_class(config, recogniser, digits
     flags = [
         *(f"--config={ROOT}/configs/{config}.py", f"--workdir={tmp_path}/run", f"--config.features={recogniser}"),
         *(f"--config.train.{name}" for name in ("steps=6", "epochs=None", "log_every=2", "eval_every=2")),
-        *(f"--config.{name}" for name in ("conditional=True", "ema=0.5")),
+        *(f"--config.{name}" for name in ("conditional=True", "updates.ema=0.5")),
     ]
     small = {
         "digits_gan": ("generator={'name': 'DenseDecoder', 'widths': (8,)}", "discriminator={'name': 'DenseCritic'}"),

@@ -16,9 +16,9 @@ ROOT = pathlib.Path(__file__).parents[2]
     [("0.5", 0.5), ("1", 1), ("None", None), ("7", 7)],
 )
 def test_values_on_the_command_line_keep_their_type(text, value):
-    config, _, _ = from_flags([f"--config={ROOT}/configs/digits_cnn.py", f"--config.clip_norm={text}"])
-    assert config["clip_norm"] == value
-    assert type(config["clip_norm"]) is type(value)
+    config, _, _ = from_flags([f"--config={ROOT}/configs/digits_cnn.py", f"--config.updates.clip_norm={text}"])
+    assert config["updates"]["clip_norm"] == value
+    assert type(config["updates"]["clip_norm"]) is type(value)
 
 
 @pytest.mark.parametrize(
@@ -118,8 +118,8 @@ def test_a_sequence_of_sections_can_be_set(tmp_path, monkeypatch):
     file.write_text(text.format("{'augment': [{'name': 'flip'}], 'freeze': 'Dense_0/bias'}"))
     assert from_flags([f"--config={file}"])[0] == {"augment": ({"name": "flip"},), "freeze": "Dense_0/bias"}
     flag = "--config.augment=[{'name': 'crop', 'padding': 4}, {'name': 'flip'}]"
-    config, _, _ = from_flags([f"--config={file}", flag, "--config.rates=[('bias$', 64)]", "--config.freeze=^Conv.*"])
+    config, _, _ = from_flags([f"--config={file}", flag, "--config.factors=[('bias$', 64)]", "--config.freeze=^Conv.*"])
     assert config["augment"] == ({"name": "crop", "padding": 4}, {"name": "flip"})
-    assert (config["rates"], config["freeze"]) == ((("bias$", 64),), "^Conv.*")
+    assert (config["factors"], config["freeze"]) == ((("bias$", 64),), "^Conv.*")
     file.write_text(text.format("{}"))
     assert from_flags([f"--config={file}", flag])[0] == {"augment": config["augment"]}

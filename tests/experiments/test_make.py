@@ -1,6 +1,9 @@
 """Objects from specs: what a config's optimizer really does."""
 
+import sys
 import types
+from collections.abc import Mapping
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +11,10 @@ import numpy as np
 import optax
 import pytest
 
-from experiments.settings.make import make, make_optimizer
-from jaxrec import losses, models
+from experiments.settings.make import make
+from experiments.settings.specs import LossSpec, ModelSpec, Named, OptimizerSpec
+from experiments.updates import Updates, make_optimizer
+from jaxrec import models
 from jaxrec.errors import InputError
 from jaxrec.optim import optimizers
 
@@ -26,23 +31,26 @@ def step(tx: optax.GradientTransformation, grads: dict, times: int = 1) -> dict:
 
 
 def test_names_are_looked_up_in_the_module_and_arguments_bound():
-    assert make(models, {"name": "CNN", "widths": (4,)})(classes=3) == models.CNN(classes=3, widths=(4,))
+    assert make(ModelSpec, {"name": "CNN", "widths": (4,)})(classes=3) == models.CNN(classes=3, widths=(4,))
     logits, batch = jnp.zeros((2, 4)), {"label": jnp.zeros(2, jnp.int32)}
-    loss = make(losses, {"name": "softmax_cross_entropy", "label_smoothing": 0.5})
+    loss = make(LossSpec, {"name": "softmax_cross_entropy", "label_smoothing": 0.5})
     np.testing.assert_allclose(loss(logits, batch)["loss"], np.log(4), rtol=1e-6)
 
 
 def test_an_unknown_name_lists_what_there_is():
     with pytest.raises(InputError, match=r"No 'CNNN' in jaxrec\.models\. Did you mean 'CNN'\? There are: .*CNN"):
-        make(models, {"name": "CNNN"})
-    with pytest.raises(InputError, match=r"No 'adm' in jaxrec\.optimizers or optax\. Did you mean 'adam'\?"):
-        make((optimizers, optax), {"name": "adm"})
+        make(ModelSpec, {"name": "CNNN"})
+    with pytest.raises(InputError, match=r"No 'adm' in jaxrec\.optim\.optimizers or optax\. Did you mean 'adam'\?"):
+        make(OptimizerSpec, {"name": "adm"})
 
 
-def test_the_first_module_that_has_a_name_is_taken():
+def test_the_first_module_that_has_a_name_is_taken(monkeypatch):
     both = [types.ModuleType("first"), types.ModuleType("second")]
     both[0].f, both[1].f, both[1].g = lambda: "first", lambda: "second", lambda: "only"
-    assert [make(both, {"name": name})() for name in "fg"] == ["first", "only"]
+    for module in both:
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    kind = Annotated[Mapping, Named(("first", "second"))]
+    assert [make(kind, {"name": name})() for name in "fg"] == ["first", "only"]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +67,7 @@ def test_the_first_module_that_has_a_name_is_taken():
 )
 def test_weight_decay_shrinks_kernels_and_leaves_biases_and_scales(spec, options, shrunk):
     """With no gradient at all, decay is all that moves a parameter."""
-    after = step(make_optimizer(spec, steps=10, **options), ZERO)
+    after = step(make_optimizer(spec, Updates(**options), steps=10), ZERO)
     np.testing.assert_array_equal(after["bias"], PARAMS["bias"])
     np.testing.assert_array_equal(after["scale"], PARAMS["scale"])
     assert (np.asarray(after["kernel"]) < 2).all()
@@ -74,7 +82,7 @@ def test_decay_goes_by_the_number_of_dimensions():
 def test_gradients_are_clipped_to_their_global_norm_before_decay():
     grads = jax.tree.map(lambda p: jnp.full(p.shape, 3.0), PARAMS)
     norm = 3.0 * np.sqrt(10)
-    after = step(make_optimizer({"name": "sgd", "learning_rate": 1.0}, steps=10, clip_norm=0.5, l2=0.1), grads)
+    after = step(make_optimizer({"name": "sgd", "learning_rate": 1.0}, Updates(clip_norm=0.5, l2=0.1), steps=10), grads)
     np.testing.assert_allclose(after["bias"], 2 - 3.0 * 0.5 / norm, rtol=1e-6)
     np.testing.assert_allclose(after["kernel"], 2 - 3.0 * 0.5 / norm - 0.1 * 2, rtol=1e-6)
 
@@ -129,17 +137,18 @@ def test_both_rates_of_muon_may_follow_schedules():
 def test_what_is_frozen_takes_no_decay_and_counts_in_no_norm():
     grads = {"kernel": jnp.full((3, 2), 3.0), "bias": jnp.full((2,), 3.0), "scale": jnp.full((2,), 1e6)}
     options = {"clip_norm": 0.5, "l1": 0.1, "l2": 0.1, "freeze": "kernel|scale"}
-    after = step(make_optimizer({"name": "sgd", "learning_rate": 1.0}, steps=10, **options), grads)
+    after = step(make_optimizer({"name": "sgd", "learning_rate": 1.0}, Updates(**options), steps=10), grads)
     np.testing.assert_array_equal(after["kernel"], PARAMS["kernel"])
     np.testing.assert_array_equal(after["scale"], PARAMS["scale"])
     np.testing.assert_allclose(after["bias"], 2 - 0.5 / np.sqrt(2), rtol=1e-6)
 
 
-def test_rates_and_layer_decay_scale_whole_updates():
+def test_factors_and_layer_decay_scale_whole_updates():
     """Behind the optimizer: before Adam a factor would be divided out, and decay would keep its strength."""
     params = {"block_0": {"kernel": jnp.ones((1, 1))}, "Dense_0": {"kernel": jnp.ones((1, 1)), "bias": jnp.ones(1)}}
     spec = {"name": "adamw", "learning_rate": 0.1, "weight_decay": 1.0}
-    tx = make_optimizer(spec, steps=10, rates=(("bias$", 3.0), ("Dense", 2.0)), layer_decay=0.5, freeze="cls|Dense_0/b")
+    updates = Updates(lr_factors=(("bias$", 3.0), ("Dense", 2.0)), layer_decay=0.5, freeze="cls|Dense_0/b")
+    tx = make_optimizer(spec, updates, steps=10)
     updates, _ = tx.update(params, tx.init(params), params)
     np.testing.assert_allclose(updates["block_0"]["kernel"], -0.1 * 2 * 0.5, rtol=1e-5)
     np.testing.assert_allclose(updates["Dense_0"]["kernel"], -0.1 * 2 * 2.0, rtol=1e-5)
@@ -151,12 +160,12 @@ def test_rates_and_layer_decay_scale_whole_updates():
     [
         ({"freeze": "embeding"}, r"'embeding' is found in the path of no parameter; there are bias, kernel, scale\."),
         ({"freeze": "^"}, r"freeze = '\^' leaves no parameter"),
-        ({"rates": (("bais", 2.0),)}, "'bais' is found in the path of no parameter"),
+        ({"lr_factors": (("bais", 2.0),)}, "'bais' is found in the path of no parameter"),
         ({"layer_decay": 0.5}, "layer_decay = 0.5 needs a model whose layers are called block_0"),
     ],
 )
 def test_patterns_that_mean_nothing_are_said_when_the_parameters_are_known(options, said):
-    tx = make_optimizer({"name": "adam", "learning_rate": 0.1}, steps=10, **options)
+    tx = make_optimizer({"name": "adam", "learning_rate": 0.1}, Updates(**options), steps=10)
     with pytest.raises(InputError, match=said) as caught:
         jax.eval_shape(tx.init, PARAMS)
     assert "\n" not in str(caught.value)

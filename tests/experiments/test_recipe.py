@@ -30,13 +30,15 @@ RECIPE = {
         "learning_rate": {"name": "warmup_cosine", "peak": 0.02, "warmup": 0.2},
         "adam_learning_rate": 1e-3,
     },
-    "rates": (("bias$", 2.0),),
-    "clip_norm": 1.0,
-    "l1": 1e-5,
-    "l2": 1e-4,
+    "updates": {
+        "accumulate": 2,
+        "clip_norm": 1.0,
+        "l1": 1e-5,
+        "l2": 1e-4,
+        "lr_factors": (("bias$", 2.0),),
+        "ema": 0.9,
+    },
     "class_weights": "balanced",
-    "accumulate": 2,
-    "ema": 0.9,
     "test_views": "mirror",
 }
 
@@ -115,14 +117,14 @@ def test_a_mixed_example_weighs_as_both_of_its_classes():
 
 
 def test_frozen_parameters_stay_and_the_others_move(config):
-    experiment, _, _ = prepare({**config, "freeze": "^Conv_0/"})
+    experiment, _, _ = prepare({**config, "updates": {**config["updates"], "freeze": "^Conv_0/"}})
     program = compile_task(experiment.task, experiment.train)
     first = jax.device_get(program.init().params)
     state, _ = program.train(program.init(), 0, 2)
     np.testing.assert_array_equal(state.params["Conv_0"]["kernel"], first["Conv_0"]["kernel"])
     assert (np.asarray(state.params["Dense_0"]["kernel"]) != first["Dense_0"]["kernel"]).any()
     with pytest.raises(InputError, match="haed"):
-        compile_task(prepare({**config, "freeze": "haed"})[0].task, experiment.train)
+        compile_task(prepare({**config, "updates": {"freeze": "haed"}})[0].task, experiment.train)
 
 
 def test_two_flips_that_undo_each_other_are_refused(config):

@@ -10,7 +10,9 @@ import pytest
 
 from experiments.settings.flags import _load, from_flags
 from experiments.settings.kinds import KINDS
-from experiments.settings.schema import SPECS, _lookup, _section, check
+from experiments.settings.schema import _section, check
+from experiments.settings.source import lookup
+from experiments.settings.specs import SPECS
 from jaxrec import types
 from jaxrec.errors import InputError
 
@@ -25,6 +27,7 @@ GOOD = {
     "model": {"name": "CNN", "widths": (4, (8, 8))},
     "loss": {"name": "softmax_cross_entropy", "label_smoothing": 0.1},
     "optimizer": {"name": "adamw", "learning_rate": {"name": "cosine_decay_schedule", "init_value": 1e-3}},
+    "updates": {"l2": 1e-4},
 }
 
 # (key, value, what the line must say besides both)
@@ -38,11 +41,13 @@ BAD = [
     ("seed", 1.0, "a whole number"),
     ("seed", True, "a whole number"),
     ("seed", "0", "a whole number"),
-    ("clip_norm", 0.0, "a number above 0 or None"),
-    ("clip_norm", "1", "a number above 0 or None"),
-    ("l2", -1e-4, "a number, 0 or more"),
-    ("l2", NAN, "a number, 0 or more"),
-    ("l2", True, "a number, 0 or more"),
+    ("updates", 3, "a section with keys accumulate, freeze, clip_norm"),
+    ("updates.clip_norm", 0.0, "a number above 0 or None"),
+    ("updates.clip_norm", "1", "a number above 0 or None"),
+    ("updates.l2", -1e-4, "a number, 0 or more"),
+    ("updates.l2", NAN, "a number, 0 or more"),
+    ("updates.l2", True, "a number, 0 or more"),
+    ("updates.emma", 0.9, "Did you mean 'ema'"),
     ("train", None, "a section with keys batch_size"),
     ("train", 3, "a section with keys batch_size"),
     ("train.batch_size", 0, "a whole number, 1 or more"),
@@ -86,7 +91,7 @@ BAD = [
     ("model.norm", None, "'none', 'batch', 'group'"),
     ("model.dtype", "float16", "'float32', 'bfloat16'"),
     ("model.classes", 10, "takes no such key"),  # the data say how many
-    ("loss.name", "cross_entropy", "Did you mean 'softmax_cross_entropy'"),
+    ("loss.name", "softmax_entropy", "Did you mean 'softmax_cross_entropy'"),
     ("loss.label_smoothing", 1.5, "a number from 0 to below 1"),
     ("loss.smoothing", 0.1, "Did you mean 'label_smoothing'"),
     ("optimizer.name", "adamm", "Did you mean 'adam"),
@@ -215,9 +220,9 @@ def cutmix(batch, keys, *, strength: Positive = 1.0):
 def moments(image):
     pass
 
-def train(*, augment: Augment = (), mix: Mix | None = None, rates: Factors = (), freeze: Pattern | None = None,
-          layer_decay: Share | None = None, optimizer: Optimizer | None = None, milestones: Milestones = (0.5,),
-          weights: Literal["balanced"] | Weights | None = None):
+def train(*, augment: AugmentSpecs = (), mix: MixSpec | None = None, factors: Factors = (),
+          freeze: Pattern | None = None, layer_decay: Share | None = None, optimizer: OptimizerSpec | None = None,
+          milestones: Milestones = (0.5,), weights: Literal["balanced"] | Weights | None = None):
     pass
 """
 
@@ -228,9 +233,9 @@ def resolve(tmp_path, monkeypatch):
     (tmp_path / "signatures").mkdir()
     (tmp_path / "signatures" / "__init__.py").write_text(SIGNATURES)
     monkeypatch.syspath_prepend(tmp_path)
-    for kind in ("Augment", "Mix"):
+    for kind in ("AugmentSpecs", "MixSpec"):
         monkeypatch.setitem(SPECS, kind, SPECS[kind]._replace(modules=("signatures",)))
-    return lambda **values: _section("config", values, _lookup("signatures", "train"), "train")
+    return lambda **values: _section("config", values, lookup("signatures", "train"), "train")
 
 
 def test_a_sequence_of_sections_comes_back_complete(resolve):
@@ -272,9 +277,9 @@ def test_muon_and_schedules_of_the_run_come_back_complete(resolve):
         ("optimizer", {"name": "muon", "learning_rate": 1, "fallback": "("}, r"\.fallback = .* regular expression"),
         ("freeze", "(", "a regular expression or None"),
         ("freeze", 3, "a regular expression or None"),
-        ("rates", (("bias", -1.0),), "a sequence of"),
-        ("rates", {"bias": 2.0}, "a sequence of"),
-        ("rates", (("(", 1.0),), "a sequence of"),
+        ("factors", (("bias", -1.0),), "a sequence of"),
+        ("factors", {"bias": 2.0}, "a sequence of"),
+        ("factors", (("(", 1.0),), "a sequence of"),
         ("layer_decay", 1.1, "a number from 0 to 1 or None"),
         ("weights", "balancd", "'balanced' or a sequence of numbers, 0 or more, one of them above 0 or None"),
         ("weights", (1.0, -1.0), "'balanced' or a sequence of numbers, 0 or more, one of them above 0 or None"),

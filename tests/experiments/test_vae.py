@@ -59,6 +59,24 @@ def test_shapes_and_labels(model, classes):
         assert (outputs[name] != other[name]).any() == bool(classes)
 
 
+@pytest.mark.parametrize("model", [DenseVAE(widths=(8,)), ConvVAE(widths=(4,), hidden=(8,), norm="batch")])
+def test_bfloat16_computes_in_half_and_keeps_parameters_codes_and_outputs_whole(model):
+    """Rounded to 8 bits a number is within 1 part in 256; what is returned shows that it was rounded on the way."""
+    model = model.clone(shape=(4, 4, 1), latent=3, scaled=True)
+    image, keys = jax.random.uniform(jax.random.key(0), (4, 4, 4, 1)), jax.random.split(jax.random.key(1), 4)
+    variables = jax.jit(lambda: model.init(jax.random.key(2), image, None, train=False))()
+    assert count(model.clone(dtype="bfloat16"), image) == count(model, image)
+    whole, half = (
+        jax.jit(lambda network: network.apply(variables, image, keys, train=False), static_argnums=0)(network)
+        for network in (model, model.clone(dtype="bfloat16"))
+    )
+    half_variables = jax.eval_shape(lambda: model.clone(dtype="bfloat16").init(keys[0], image, None, train=False))
+    assert {leaf.dtype for leaf in jax.tree.leaves((half_variables, half))} == {jnp.dtype("float32")}
+    for name in ("mean", "log_var", "logits"):
+        np.testing.assert_allclose(half[name], whole[name], atol=0.05, err_msg=name)
+        assert (half[name] != whole[name]).any(), name
+
+
 def test_draws_follow_from_key_and_number_and_have_the_moments():
     mean, log_var = jnp.array([[1.0, -2.0], [0.0, 3.0]]), jnp.array([[0.0, -2.0], [1.0, 0.5]])
     keys = jax.random.split(jax.random.key(0), 2)
@@ -135,7 +153,7 @@ def test_a_conditional_run_with_two_units_leaves_its_pictures(tmp_path, capsys):
     flags = [
         *("model={'name': 'ConvVAE', 'latent': 2, 'widths': (4,), 'hidden': ()}", "likelihood={'name': 'bernoulli'}"),
         *("objective=iwae", "samples=2", "binarise=fixed", "conditional=True", "nll_samples=3", "nll_images=5"),
-        *("train.steps=3", "train.epochs=None", "ema=0.0"),
+        *("train.steps=3", "train.epochs=None", "updates.ema=0.0"),
     ]
     assert launch.main([CONFIG, f"--workdir={tmp_path}/run", *(f"--config.{flag}" for flag in flags)]) == 0
     capsys.readouterr()

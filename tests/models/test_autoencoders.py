@@ -13,8 +13,8 @@ from jaxrec.errors import InputError
 from jaxrec.losses import reconstruction
 from jaxrec.models import CNN, MLP
 from jaxrec.models.autoencoders import ConvAutoencoder, DenseAutoencoder
-from jaxrec.tasks.task import from_loss
-from jaxrec.tasks.transfer import part_of, transfer
+from jaxrec.tasks.one_loss import from_loss
+from jaxrec.tasks.transfer import submodule_of, transfer
 
 PUBLISHED_ENCODER = (784 * 1000 + 1000) + (1000 * 500 + 500) + (500 * 250 + 250) + (250 * 30 + 30)
 PUBLISHED_DECODER = (30 * 250 + 250) + (250 * 500 + 500) + (500 * 1000 + 1000) + (1000 * 784 + 784)
@@ -192,8 +192,8 @@ def test_a_recogniser_takes_an_encoder_over():
     classifier = MLP(classes=3, widths=(6, 5))
     fresh = jit(from_loss(classifier, losses.softmax_cross_entropy, optax.sgd(0.1)).init)(jax.random.key(2), batch)
     learned = {"params": source.params, "extra": source.extra}
-    state, report = transfer(fresh, part_of(learned, "encoder"), anew="^Dense_2/")
-    assert report == "4 arrays loaded; anew: Dense_2/bias, Dense_2/kernel; unused: Dense_2/bias, Dense_2/kernel."
+    state, report = transfer(fresh, submodule_of(learned, "encoder"), reinit="^Dense_2/")
+    assert report == "4 arrays loaded; fresh: Dense_2/bias, Dense_2/kernel; unused: Dense_2/bias, Dense_2/kernel."
 
     def hidden(model, params):
         call = functools.partial(model.apply, train=False, capture_intermediates=True)
@@ -204,8 +204,8 @@ def test_a_recogniser_takes_an_encoder_over():
     np.testing.assert_array_equal(hidden(classifier, state.params), hidden(model, source.params))
     assert (np.asarray(hidden(classifier, fresh.params)) != np.asarray(hidden(model, source.params))).any()
     np.testing.assert_array_equal(state.params["Dense_2"]["kernel"], fresh.params["Dense_2"]["kernel"])
-    with pytest.raises(InputError, match=r"train.part = 'encodr': that run's network has the parts decoder, encoder"):
-        part_of(learned, "encodr")
+    with pytest.raises(InputError, match=r"train.submodule = 'encodr': that run's network has the submodules decoder"):
+        submodule_of(learned, "encodr")
 
 
 def test_a_part_comes_with_its_batch_statistics():
@@ -213,4 +213,4 @@ def test_a_part_comes_with_its_batch_statistics():
         "params": {"encoder": {"a": 1}, "decoder": {"b": 2}},
         "extra": {"batch_stats": {"encoder": {"m": 3}, "decoder": {"m": 4}}, "other": {"decoder": {"o": 5}}},
     }
-    assert part_of(source, "encoder") == {"params": {"a": 1}, "extra": {"batch_stats": {"m": 3}}}
+    assert submodule_of(source, "encoder") == {"params": {"a": 1}, "extra": {"batch_stats": {"m": 3}}}

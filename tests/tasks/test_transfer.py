@@ -35,29 +35,29 @@ def test_everything_that_fits_is_taken_over(learned):
     jax.tree.map(np.testing.assert_array_equal, {"params": state.params, "extra": state.extra}, learned)
     jax.tree.map(np.testing.assert_array_equal, state.opt_state, fresh.opt_state)
     assert int(state.step) == 0
-    assert "anew: none; unused: none" in report
+    assert "fresh: none; unused: none" in report
 
 
 def test_a_head_of_another_shape_starts_anew_only_when_asked(learned):
     fresh = state_of(2, hidden=(8,), classes=3)
-    with pytest.raises(InputError, match=r"2 arrays are .*another shape there: Dense_1/bias.*anew = 'Dense_1'"):
+    with pytest.raises(InputError, match=r"2 arrays are .*another shape there: Dense_1/bias.*reinit = 'Dense_1'"):
         transfer(fresh, learned)
-    state, report = transfer(fresh, learned, anew="Dense_1")
+    state, report = transfer(fresh, learned, reinit="Dense_1")
     jax.tree.map(np.testing.assert_array_equal, state.params["Dense_1"], fresh.params["Dense_1"])
     jax.tree.map(np.testing.assert_array_equal, state.params["Conv_0"], learned["params"]["Conv_0"])
-    assert "anew: Dense_1/bias, Dense_1/kernel" in report
+    assert "fresh: Dense_1/bias, Dense_1/kernel" in report
 
 
 def test_what_is_missing_is_an_error_and_what_is_left_over_is_said(learned):
     with pytest.raises(InputError, match=r"there: Dense_2/bias \(missing -> float32\[10\]\)"):
-        transfer(state_of(2, hidden=(8, 10)), learned, anew="Dense_1")
-    _, report = transfer(state_of(2, hidden=()), learned, anew="Dense_0")
+        transfer(state_of(2, hidden=(8, 10)), learned, reinit="Dense_1")
+    _, report = transfer(state_of(2, hidden=()), learned, reinit="Dense_0")
     assert "unused: Dense_0/bias, Dense_0/kernel, Dense_1/bias" in report
 
 
 def test_a_pattern_that_covers_nothing_is_an_error(learned):
-    with pytest.raises(InputError, match="anew = 'haed' is found in no path"):
-        transfer(state_of(2, hidden=(8,)), learned, anew="haed")
+    with pytest.raises(InputError, match="reinit = 'haed' is found in no path"):
+        transfer(state_of(2, hidden=(8,)), learned, reinit="haed")
 
 
 def test_an_average_of_the_new_run_is_left_to_its_first_step(learned):
