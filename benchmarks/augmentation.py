@@ -26,7 +26,8 @@ from jaxrec.data import transforms
 from jaxrec.data.batches import train_batches
 from jaxrec.engine.program import Program, compile_task
 from jaxrec.models import CNN
-from jaxrec.tasks.task import State, from_loss
+from jaxrec.tasks.one_loss import from_loss
+from jaxrec.tasks.task import State
 from jaxrec.types import Batch
 
 LOOP = 10  # batches in one call
@@ -44,9 +45,9 @@ def measure_operations(arrays: Batch, batch_size: int, seconds: float, only: str
     resident = jax.device_put(arrays)
     prepared = {
         "gather, scale": transforms.unit_range,
-        "keys alone": transforms.augmented([lambda image, key: image + jax.random.uniform(key, ())], seed=0),
-        **{name: transforms.augmented(functions, seed=0) for name, functions in SINGLE.items()},
-        **{name: transforms.augmented([], pair, seed=0) for name, pair in PAIRS.items()},
+        "keys alone": transforms.augmented([lambda image, key: image + jax.random.uniform(key, ())]),
+        **{name: transforms.augmented(functions) for name, functions in SINGLE.items()},
+        **{name: transforms.augmented([], pair) for name, pair in PAIRS.items()},
     }
     calls = {}
     for name, transform in prepared.items():
@@ -76,7 +77,7 @@ def measure_step(arrays: Batch, batch_size: int, rounds: int) -> None:
     standardise = transforms.standardise(*transforms.moments(arrays["image"]))
     task = from_loss(CNN(widths=(32, 64, 64), pool_last=False), losses.softmax_cross_entropy, optax.adam(1e-3))
     calls = []
-    for randomise in (transforms.unit_range, transforms.augmented(CROP_AND_FLIP, seed=0)):
+    for randomise in (transforms.unit_range, transforms.augmented(CROP_AND_FLIP)):
         transform = transforms.chain(randomise, standardise)
         program = compile_task(task, train_batches(arrays, batch_size=batch_size, transform=transform))
         calls.append(functools.partial(take_steps, program, [program.init()]))

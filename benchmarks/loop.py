@@ -32,7 +32,7 @@ from jaxrec.engine.program import Program, compile_task
 from jaxrec.models import CNN, MLP
 from jaxrec.output.progress import ProgressLine
 from jaxrec.output.records import Records
-from jaxrec.tasks.task import from_loss
+from jaxrec.tasks.one_loss import from_loss
 
 CASES = {
     "digits CNN 32-64-D128, 8x8x1, batch 64": (CNN(widths=(32, 64), hidden=(128,), padding="SAME"), (8, 8, 1), 64),

@@ -9,7 +9,8 @@ from flax import linen as nn
 
 from jaxrec import layers, losses, metrics
 from jaxrec.models import CNN, MLP, RNN, ResNet, ViT
-from jaxrec.tasks.task import State, Task, descend, from_loss
+from jaxrec.tasks.one_loss import from_loss
+from jaxrec.tasks.task import State, Task, descend
 
 
 def recogniser(model: nn.Module) -> Task:

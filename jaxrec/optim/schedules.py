@@ -19,7 +19,8 @@ def warmup_cosine(peak: NonNegative, steps: Count, *, warmup: Rate = 0.05, end: 
       end: share of the peak that is left when the run is over, one step behind its last.
     """
     rising = _warmup_steps(warmup, steps)
-    return optax.schedules.warmup_cosine_decay_schedule(0.0, peak, rising, steps, end * peak)
+    falling = optax.schedules.cosine_decay_schedule(peak, steps - rising, alpha=end)
+    return optax.schedules.join_schedules([optax.schedules.linear_schedule(0.0, peak, rising), falling], [rising])
 
 
 def warmup_linear(peak: NonNegative, steps: Count, *, warmup: Rate = 0.05, end: Share = 0.0) -> optax.Schedule:
