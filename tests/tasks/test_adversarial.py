@@ -23,6 +23,7 @@ from jaxrec.sharding import data_parallel
 from jaxrec.tasks import adversarial, spectral
 from jaxrec.tasks.adversarial import adversarial_task
 from jaxrec.tasks.average import with_average
+from jaxrec.tasks.gradients import accumulated
 
 RNG = np.random.default_rng(0)
 REAL, FAKE = RNG.normal(scale=3, size=(2, 50))
@@ -220,6 +221,42 @@ def test_penalties_count_in_the_gradient_with_their_weights():
     numbers = metrics.compute([found])
     np.testing.assert_allclose(numbers["gradient_penalty"], 10 * (norm - 1) ** 2, rtol=1e-4)
     np.testing.assert_allclose(numbers["r1"], 0.25 * norm**2, rtol=1e-4)
+
+
+@pytest.mark.parametrize("options", [{}, {"r1": 0.5, "critic_steps": 2, "spectral_norm": True}], ids=str)
+def test_a_step_taken_in_parts_is_the_same_step(options):
+    """The image of every noise is one, so parts that draw their own noise have the same gradients to add up."""
+    batch, key, states = batch_of(16), jax.random.key(0), []
+    for parts in (1, 4):
+        task = by_hand("non_saturating", gradient=accumulated(parts), **options)
+        state, found = jax.jit(task.train_step)(task.init(key, batch), batch, key)
+        states.append((state, metrics.compute([found])))
+    (whole, numbers), (in_parts, others) = states
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), whole, in_parts)
+    for name, number in numbers.items():
+        np.testing.assert_allclose(others[name], number, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+class Forgetful(nn.Module):
+    """A critic with dropout."""
+
+    @nn.compact
+    def __call__(self, image: jax.Array, label: jax.Array, *, train: bool) -> jax.Array:
+        return nn.Dense(1)(nn.Dropout(0.5)(image.reshape(len(image), -1), deterministic=not train))[:, 0]
+
+
+def test_the_critic_may_drop_units_out():
+    """By the step's key in training; an evaluation drops nothing, so it is that of the critic without dropout."""
+    options = {"tx_generator": optax.sgd(RATE), "tx_discriminator": optax.sgd(RATE), "latent": 3}
+    task = adversarial_task(Constant(), Forgetful(), losses.wasserstein(), **options)
+    batch, key = batch_of(), jax.random.key(0)
+    state, step = task.init(key, batch), jax.jit(task.train_step)
+    first, again, other = (metrics.compute([step(state, batch, jax.random.key(k))[1]])["d_real"] for k in (1, 1, 2))
+    assert first == again != other
+    layer = state.params["discriminator"]["Dense_0"]
+    logits = (2 * batch["image"] - 1).reshape(8, -1) @ np.asarray(layer["kernel"])
+    found = metrics.compute([task.eval_step(state, batch, key)])
+    np.testing.assert_allclose(found["d_real"], logits.mean(), rtol=1e-4, atol=1e-6)
 
 
 def test_each_update_leaves_the_other_network_alone():
