@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
+from experiments.settings.schema import OWN
+from experiments.settings.source import package
 from experiments.settings.specs import named
 from jaxrec.errors import InputError, did_you_mean
 
@@ -52,12 +54,12 @@ def bound(function: Callable, arguments: Mapping[str, Any]) -> functools.partial
 
 
 def imported(name: str) -> ModuleType:
-    """A module by its name, also of the current folder, which `python launch.py` does not look into by itself.
+    """A module by its name; what lies outside this repository may be in the current folder too.
 
     Raises:
       InputError: it raises an error itself.
     """
-    if os.getcwd() not in sys.path:
+    if package(name) not in OWN and os.getcwd() not in sys.path:  # `python launch.py` looks beside launch.py alone
         sys.path.append(os.getcwd())
     try:
         return importlib.import_module(name)
