@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CONFIG ?= digits_cnn
 
-.PHONY: train test test-slow bench bench-quick lint clean
+.PHONY: train test test-slow bench bench-quick golden lint clean
 
 train: $(VENV)/installed
 	$(BIN)/python launch.py --config=configs/$(CONFIG).py --workdir=runs/$(CONFIG)
@@ -23,6 +23,9 @@ bench: $(VENV)/installed-bench
 
 bench-quick: $(VENV)/installed-bench
 	$(BIN)/python benchmarks/speed.py --quick
+
+golden: $(VENV)/installed-bench
+	PYTHONPATH=.:tests $(BIN)/python -m golden.make_parity
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

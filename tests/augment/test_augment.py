@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image, ImageEnhance, ImageOps
 from scipy import ndimage
 
 from jaxrec import augment
@@ -323,19 +324,18 @@ def test_rand_augment_of_two_channels_is_refused():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_pixel_operations_are_those_of_pillow(channels):
     """At magnitude 5, to one or two steps of 255: Pillow rounds in between."""
-    pillow, ops, enhance = (pytest.importorskip(f"PIL.{name}") for name in ("Image", "ImageOps", "ImageEnhance"))
     rng = np.random.default_rng(0)
     pixels = np.clip(rng.normal(110, 40, (40, 30, channels)), 5, 240).astype(np.uint8)
-    picture = pillow.fromarray(pixels if channels == 3 else pixels[..., 0])
+    picture = Image.fromarray(pixels if channels == 3 else pixels[..., 0])
     expected = {
-        policy.auto_contrast: ops.autocontrast(picture),
-        policy.equalise: ops.equalize(picture),
-        policy.solarise: ops.solarize(picture, 128),
-        policy.posterise: ops.posterize(picture, 6),
-        policy.color: enhance.Color(picture).enhance(1.45),
-        policy.contrast: enhance.Contrast(picture).enhance(1.45),
-        policy.brightness: enhance.Brightness(picture).enhance(1.45),
-        policy.sharpness: enhance.Sharpness(picture).enhance(1.45),
+        policy.auto_contrast: ImageOps.autocontrast(picture),
+        policy.equalise: ImageOps.equalize(picture),
+        policy.solarise: ImageOps.solarize(picture, 128),
+        policy.posterise: ImageOps.posterize(picture, 6),
+        policy.color: ImageEnhance.Color(picture).enhance(1.45),
+        policy.contrast: ImageEnhance.Contrast(picture).enhance(1.45),
+        policy.brightness: ImageEnhance.Brightness(picture).enhance(1.45),
+        policy.sharpness: ImageEnhance.Sharpness(picture).enhance(1.45),
     }
     assert {policy.identity, *expected} == set(policy.LOOKS)
     level = jnp.float32(0.5)

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from test_models import equations, random_variables, shapes_of
+from references import random_variables, shapes_of
+from test_models import equations
 
 from jaxrec import models
 from jaxrec.errors import InputError
@@ -125,7 +126,7 @@ def test_stochastic_depth_drops_the_branch_and_never_the_shortcut(model, last):
         return np.asarray(run(params))
 
     full, shortcut, drawn = logits(0.0, variables["params"]), logits(0.0, without), logits(0.5, variables["params"])
-    assert np.abs(full - shortcut).min() > 1e-3
+    assert np.abs(full - shortcut).min() > 1e-4  # more than the tolerance below
     dropped = np.isclose(drawn, shortcut, rtol=1e-4, atol=1e-5).all(1)
     assert 12 <= dropped.sum() <= 52  # five standard deviations
     assert (drawn[~dropped] != full[~dropped]).all()

@@ -1,4 +1,4 @@
-"""MLP, RNN, ResNet and ViT: their arithmetic against the papers' equations in numpy, and against PyTorch."""
+"""MLP, RNN, ResNet and ViT: their arithmetic against the papers' equations in numpy."""
 
 import functools
 import itertools
@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from test_models import NUMPY_ACTIVATIONS, equations, numpy_convolution, random_variables
+from references import random_variables
+from test_models import NUMPY_ACTIVATIONS, equations, numpy_convolution
 
 from jaxrec import models
 from jaxrec.errors import InputError
@@ -177,7 +178,7 @@ def test_forward_pass_equals_numpy(name, arguments, shape):
     variables = random_variables(model, shape)
     image = images(2, *shape)
     expected = NUMPY[name](model, variables, image)
-    assert np.ptp(expected, axis=0).min() > 1e-3  # the images are told apart
+    assert np.ptp(expected, axis=0).min() > 1e-4  # the images are told apart
     np.testing.assert_allclose(evaluate(model, variables, image), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -306,27 +307,3 @@ def test_resnet_statistics_follow_their_closed_form():
     batch = jax.tree.map(lambda old, new: (new - 0.9 * old) / 0.1, double(old), double(new))
     by_batch = numpy_resnet(model, {"params": variables["params"], "batch_stats": batch}, image)
     np.testing.assert_allclose(logits, by_batch, rtol=1e-3, atol=1e-4)
-
-
-def test_resnet_equals_pytorch():
-    torch = pytest.importorskip("torch")
-    functional, number = torch.nn.functional, itertools.count()
-    model = models.ResNet(blocks=(2, 1, 1), width=4)
-    variables = random_variables(model, (8, 8, 3))
-    tensors = jax.tree.map(torch.tensor, variables)
-    params, statistics = tensors["params"], tensors["batch_stats"]
-
-    def conv_norm(x, stride: int = 1):
-        n = next(number)
-        x = functional.conv2d(x, params[f"Conv_{n}"]["kernel"].permute(3, 2, 0, 1), stride=stride, padding=1)
-        norm, running = params[f"BatchNorm_{n}"], statistics[f"BatchNorm_{n}"]
-        return functional.batch_norm(x, running["mean"], running["var"], norm["scale"], norm["bias"])
-
-    image = images(2, 8, 8, 3)
-    x = conv_norm(torch.tensor(image).permute(0, 3, 1, 2)).relu()
-    for stride, more in [(1, 0), (1, 0), (2, 2), (2, 4)]:
-        y = conv_norm(conv_norm(x, stride).relu())
-        x = (y + functional.pad(x[:, :, ::stride, ::stride], (0, 0, 0, 0, more, more))).relu()
-    x = functional.adaptive_avg_pool2d(x, 1).flatten(1)
-    expected = functional.linear(x, params["Dense_0"]["kernel"].T, params["Dense_0"]["bias"])
-    np.testing.assert_allclose(evaluate(model, variables, image), expected, rtol=1e-5, atol=1e-5)

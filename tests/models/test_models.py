@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from flax import traverse_util
+from references import random_variables, shapes_of
 
 from jaxrec import models
 from jaxrec.errors import InputError
@@ -192,16 +192,6 @@ PARAMETERS = {
 CASES = [(name, *case) for name, cases in PARAMETERS.items() for case in cases]
 
 
-def shapes_of(model: nn.Module, image_shape: tuple[int, ...], train: bool = False):
-    """(logits, variables) of the model as shapes and types, without computing anything."""
-
-    def run(key, image):
-        rngs = {"params": key, "dropout": key}
-        return model.init_with_output(rngs, image, train=train)
-
-    return jax.eval_shape(run, jax.random.key(0), jnp.zeros((2, *image_shape)))
-
-
 def test_every_model_has_a_known_parameter_count():
     public = {
         name
@@ -305,17 +295,6 @@ def numpy_cnn(model: models.CNN, variables, image: np.ndarray) -> np.ndarray:
         x = activation(x @ params[f"Dense_{layer}"]["kernel"] + params[f"Dense_{layer}"]["bias"])
     last = params[f"Dense_{len(model.hidden)}"]
     return x @ last["kernel"] + last["bias"]
-
-
-def random_variables(model: nn.Module, image_shape: tuple[int, ...], seed: int = 0):
-    """Variables in which no bias is 0, no scale 1 and no running statistic trivial; variances are positive."""
-    rng = np.random.default_rng(seed)
-    flat = traverse_util.flatten_dict(shapes_of(model, image_shape)[1])
-    flat = {
-        path: rng.uniform(0.5, 1.5, leaf.shape) if path[-1] in ("scale", "var") else rng.normal(0, 0.3, leaf.shape)
-        for path, leaf in flat.items()
-    }
-    return traverse_util.unflatten_dict({path: value.astype(np.float32) for path, value in flat.items()})
 
 
 SAME_BLOCK = (4, 4)

@@ -7,8 +7,9 @@ import math
 import jax
 import numpy as np
 import pytest
+from references import random_variables
 from test_families import CELLS, dense, double, evaluate, images, train
-from test_models import equations, numpy_convolution, random_variables
+from test_models import equations, numpy_convolution
 
 from jaxrec import layers, models
 from jaxrec.errors import InputError
