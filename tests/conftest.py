@@ -9,6 +9,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 
 import socket
+from collections.abc import Iterator
 
 import hypothesis
 import jax
@@ -16,10 +17,28 @@ import pytest
 
 from jaxrec.data import sources
 from jaxrec.data.batches import Dataset
+from jaxrec.machine import startup
 from jaxrec.sharding import Parallel, data_parallel
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 assert jax.device_count() == 8, "sharding cannot be tested: another jax was set up before this file"
+
+# Where runs are compared to the bit, programs are compiled as a user's are. Elsewhere they compute a few small arrays,
+# and are compiled without LLVM's optimisation: compiling is most of what the tests do, and that halves it.
+AS_SHIPPED = (
+    "tests/engine/test_loop.py",
+    "tests/experiments/test_recipe.py",
+    "tests/tasks/test_tasks.py::test_a_resumed_run",
+    "tests/test_launch.py",
+    "tests/test_readme.py",
+)
+
+
+@pytest.hookimpl(tryfirst=True)  # before fixtures, which compile as well
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Compiles as the test wants it."""
+    jax.config.update("jax_disable_most_optimizations", not item.nodeid.startswith(AS_SHIPPED))
+
 
 # Derandomized: a test run that fails once fails again. No deadline: the first example compiles.
 hypothesis.settings.register_profile("house", deadline=None, derandomize=True, database=None, max_examples=20)
@@ -52,7 +71,22 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("TFDS_DATA_DIR", str(tmp_path_factory.mktemp("tensorflow_datasets")))
+        startup.use_compile_cache()  # what two tests compile, or a test and a process that it starts, is compiled once
         yield
+
+
+@pytest.fixture
+def compilations() -> Iterator[list[str]]:
+    """Grows by an entry with each program that is compiled, or read from the compile cache, while the test runs."""
+    found: list[str] = []
+
+    def listen(event: str, *_: object, **__: object) -> None:
+        if event.endswith("backend_compile_duration"):
+            found.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield found
+    jax.monitoring.unregister_event_duration_listener(listen)
 
 
 @pytest.fixture(scope="session")

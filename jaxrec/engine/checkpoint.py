@@ -22,6 +22,11 @@ def score(value: float | None, mode: Literal["max", "min"]) -> float:
     return value if mode == "max" else -value
 
 
+def _once(leaf: Any) -> Any:
+    """What every device holds whole, as one has it: orbax would write a part of each copy, and compile each cut."""
+    return leaf.addressable_data(0) if getattr(leaf, "is_fully_replicated", False) else leaf
+
+
 class Checkpoints:
     """The checkpoints of one run: a directory in which the newest ones and the best one are kept.
 
@@ -81,7 +86,7 @@ class Checkpoints:
         Raises:
           Whatever an earlier save in the background raised.
         """
-        self._manager.save(step, args=ocp.args.StandardSave(tree), metrics=dict(metrics or {}))
+        self._manager.save(step, args=ocp.args.StandardSave(jax.tree.map(_once, tree)), metrics=dict(metrics or {}))
 
     def restore(self, template: PyTree, step: int) -> PyTree:
         """Reads a step into the shapes, types and shardings of `template`, a tree of jax.ShapeDtypeStruct.

@@ -75,6 +75,14 @@ def test_a_save_is_not_disturbed_by_the_steps_after_it(tmp_path, one_device):
             np.testing.assert_array_equal(restored["kernel"], np.full((64, 32), step))
 
 
+def test_a_save_compiles_nothing(tmp_path, compilations):
+    values = {"kernel": np.zeros((16, 7), np.float32), "bias": np.zeros(9, np.float32)}
+    for rule in ("replicate", "fsdp"):
+        with Checkpoints(tmp_path / rule) as checkpoints:
+            checkpoints.save(1, jax.device_put(values, data_parallel(rule=rule).state(values)))
+    assert compilations == []
+
+
 @pytest.mark.parametrize(
     ("saved", "restored"),
     [((8, "replicate"), (1, "replicate")), ((8, "fsdp"), (4, "fsdp")), ((1, "replicate"), (8, "fsdp"))],

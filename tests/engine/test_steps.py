@@ -12,9 +12,10 @@ from jaxrec.engine.steps import slow_in_a_loop
 def gradient(module: nn.Module, shape: tuple[int, ...], **arguments) -> str:
     """The gradient in parameters and image, as StableHLO: lowered, not compiled."""
 
-    def run(key, image):
-        variables = module.init({"params": key, "dropout": key}, image, **arguments)
+    def init(key, image):
+        return module.init({"params": key, "dropout": key}, image, **arguments)
 
+    def run(variables, key, image):
         def total(params, image):
             others = {name: value for name, value in variables.items() if name != "params"}
             rngs = {"dropout": key}
@@ -23,7 +24,8 @@ def gradient(module: nn.Module, shape: tuple[int, ...], **arguments) -> str:
 
         return jax.grad(total, (0, 1))(variables["params"], image)
 
-    return jax.jit(run).lower(jax.random.key(0), jnp.zeros(shape)).as_text()
+    key, image = jax.random.key(0), jax.ShapeDtypeStruct(shape, jnp.float32)
+    return jax.jit(run).lower(jax.eval_shape(init, key, image), key, image).as_text()
 
 
 # A stride of 2 makes XLA's own gradients differ from those of stride 1 in their labels.
