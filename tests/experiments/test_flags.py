@@ -1,11 +1,15 @@
 """Configs from files and the command line, and what was read of them."""
 
+import json
 import pathlib
 
 import pytest
+from ml_collections import ConfigDict
 
 import experiments.settings.flags
-from experiments.settings.flags import Reads, from_flags
+from experiments.settings.flags import Reads, completed, from_flags
+from experiments.settings.renamed import RENAMED
+from experiments.settings.schema import arguments_of
 from jaxrec.errors import InputError
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -123,3 +127,63 @@ def test_a_sequence_of_sections_can_be_set(tmp_path, monkeypatch):
     assert (config["factors"], config["freeze"]) == ((("bias$", 64),), "^Conv.*")
     file.write_text(text.format("{}"))
     assert from_flags([f"--config={file}", flag])[0] == {"augment": config["augment"]}
+
+
+OLD = {
+    "experiment": "classify",
+    "train": {"batch_size": 8, "steps": 3, "part": "encoder", "anew": "Dense", "init_from": "runs/x"},
+    "data": {"name": "digits"},
+    "model": {"name": "CNN"},
+    "loss": {"name": "softmax_cross_entropy"},
+    "optimizer": {"name": "adam", "learning_rate": 0.1},
+    "labels": 100,
+    "rates": [["bias$", 2.0]],
+    "clip_norm": 1.0,
+    "l1": 0.1,
+    "l2": 0.2,
+    "layer_decay": 0.5,
+    "freeze": "^Conv",
+    "accumulate": 2,
+    "ema": 0.9,
+}
+
+
+def test_the_stored_config_of_an_older_run_is_read_under_todays_names(tmp_path):
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(OLD))
+    config, _, _ = from_flags([f"--config={file}"])
+    assert config["updates"] == {
+        "accumulate": 2,
+        "freeze": "^Conv",
+        "clip_norm": 1.0,
+        "l1": 0.1,
+        "l2": 0.2,
+        "lr_factors": (("bias$", 2.0),),
+        "layer_decay": 0.5,
+        "ema": 0.9,
+    }
+    assert config["train_images"] == 100
+    assert (config["train"]["submodule"], config["train"]["reinit"]) == ("encoder", "Dense")
+    assert not {"labels", "rates", "ema", "part", "anew"} & {*config, *config["train"]}
+    assert completed(OLD) == config
+    assert completed(config) == config
+    assert completed({"experiment": 3, "train": 4, "labels": 5}) == {"experiment": 3, "train": 4, "labels": 5}
+
+
+@pytest.mark.parametrize("old", list(RENAMED))
+def test_an_old_name_is_answered_with_the_new_one(old):
+    with pytest.raises(InputError) as caught:
+        from_flags([f"--config={ROOT}/configs/digits_cnn.py", f"--{old}=1"])
+    assert str(caught.value) == f"{old} is now called {RENAMED[old]}."
+
+
+def test_an_old_name_that_an_experiment_never_had_is_an_unknown_one():
+    with pytest.raises(InputError, match=r"config\.labels = 1: The experiment 'gan' takes no such key"):
+        from_flags([f"--config={ROOT}/configs/digits_gan.py", "--config.labels=1"])
+
+
+@pytest.mark.parametrize("name", experiments.settings.schema.experiments())
+def test_every_key_can_be_set_on_the_command_line(name):
+    """ConfigDict has methods of its own: what bears the name of one, it takes for that."""
+    assert not set(arguments_of(f"experiments.{name}", "build")) & set(dir(ConfigDict))
+    assert "updates" in arguments_of(f"experiments.{name}", "build")

@@ -1,5 +1,7 @@
 """Everything that makes training better, all at once: what holds of a plain run holds of it too."""
 
+import contextlib
+import json
 import pathlib
 
 import jax
@@ -66,10 +68,13 @@ def config() -> dict:
 def test_it_resumes_to_the_same_bits(config, tmp_path):
     run(config, tmp_path / "whole")
     run(config, tmp_path / "broken", until=6, finish=False)
-    run(config, tmp_path / "broken")
+    run({**config, "train": {**config["train"], "evaluate_train": False}}, tmp_path / "broken")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert (whole / "metrics.jsonl").read_text() == (broken / "metrics.jsonl").read_text()
     assert "validation/ema_accuracy" in (whole / "metrics.jsonl").read_text()
+    results = [json.loads((folder / "result.json").read_text())["metrics"] for folder in (whole, broken)]
+    assert results[0].keys() == {"train", "validation", "test"}
+    assert results[1] == {split: results[0][split] for split in ("validation", "test")}
     states = []
     for folder in (whole, broken):
         with Checkpoints(folder / "checkpoints") as checkpoints:
@@ -125,6 +130,26 @@ def test_frozen_parameters_stay_and_the_others_move(config):
     assert (np.asarray(state.params["Dense_0"]["kernel"]) != first["Dense_0"]["kernel"]).any()
     with pytest.raises(InputError, match="haed"):
         compile_task(prepare({**config, "updates": {"freeze": "haed"}})[0].task, experiment.train)
+
+
+@pytest.mark.parametrize("name", ["digits_cnn", "digits_autoencoder", "digits_vae", "digits_gan"])
+def test_every_experiment_takes_what_is_done_to_updates(name):
+    """All of it on the way to the optimizers; patterns that mean nothing are said when these see the parameters."""
+    settings, _, _ = from_flags([f"--config={ROOT}/configs/{name}.py", "--config.train.batch_size=8"])
+    for updates, said in [
+        ({"freeze": "haed"}, "'haed' is found in the path of no parameter"),
+        ({"lr_factors": (("bais", 2.0),)}, "'bais' is found in the path of no parameter"),
+        ({"layer_decay": 0.5}, "layer_decay = 0.5 needs a model whose layers are called block_0"),
+        ({"accumulate": 3}, "accumulate = 3"),
+        ({"clip_norm": 1.0, "l1": 1e-5, "l2": 1e-5, "ema": 0.5, "freeze": "bias"}, None),
+    ]:
+        with pytest.raises(InputError, match=said) if said else contextlib.nullcontext():
+            experiment, _, _ = prepare({**settings, "updates": {**settings["updates"], **updates}})
+            batch = jax.eval_shape(experiment.train.fetch, experiment.train.resident, experiment.train.host(0))
+            state = jax.eval_shape(experiment.task.init, jax.random.key(0), batch)
+            state, _ = jax.eval_shape(experiment.task.train_step, state, batch, jax.random.key(0))
+    assert "ema" in state.extra
+    assert experiment.monitor is None or experiment.monitor.startswith("validation/ema_")
 
 
 def test_two_flips_that_undo_each_other_are_refused(config):
