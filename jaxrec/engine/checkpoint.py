@@ -24,7 +24,8 @@ def score(value: float | None, mode: Literal["max", "min"]) -> float:
 
 def _once(leaf: Any) -> Any:
     """What every device holds whole, as one has it: orbax would write a part of each copy, and compile each cut."""
-    return leaf.addressable_data(0) if getattr(leaf, "is_fully_replicated", False) else leaf
+    whole = isinstance(leaf, jax.Array) and leaf.is_fully_replicated and leaf.is_fully_addressable
+    return leaf.addressable_data(0) if whole else leaf
 
 
 class Checkpoints:
