@@ -1,1 +1,1 @@
-"""The questions a config can ask. Each module's `build(**config)` answers with an Experiment."""
+"""Experiments: recognition, reconstruction, generation. Each module's `build(**config)` answers with an Experiment."""

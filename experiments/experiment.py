@@ -1,4 +1,4 @@
-"""What every experiment is asked and what it answers."""
+"""The interface of experiments: the section `train` that each gets, and the Experiment that each returns."""
 
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -46,7 +46,7 @@ class FinishedRun(NamedTuple):
 
 
 class Experiment(NamedTuple):
-    """A question made runnable."""
+    """What a run trains, on what, and how it is judged."""
 
     task: Task
     steps: int

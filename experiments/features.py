@@ -1,4 +1,4 @@
-"""What generated images are judged by: the features of a recogniser trained here, or the pixels where there is none."""
+"""Features by which images are compared: a recogniser's, of a run here, or the pixels where there is none."""
 
 import pathlib
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from experiments.settings.make import make
 from experiments.settings.specs import ModelSpec
-from experiments.stored import config_of, learned_by, result_of
+from experiments.stored import config_of, result_of, weights_of
 from jaxrec.data import transforms
 from jaxrec.errors import InputError
 from jaxrec.types import Array, PyTree
@@ -25,7 +25,7 @@ def _rows(rows: jax.tree_util.Partial, image: Array) -> dict[str, Array]:
 
 
 class Features(NamedTuple):
-    """What is known of an image, and where from.
+    """A feature extractor, and notes on where it comes from.
 
     `rows` is pure: images [B, H, W, C] in [0, 1] -> {"features": [B, D], "logits": [B, K]}, or {"pixels": [B, D]}. It
     rounds images to the 256 values that a file stores, so that what is measured in training is what a file would give;
@@ -56,11 +56,9 @@ def features_of(folder: str | None, shape: tuple[int, ...]) -> Features:
     """
     if folder is None:
         notes = {"layer": f"pixels in [0, 1], D = {np.prod(shape)}", "rounding": "uint8"}
-        return Features(
-            jax.tree_util.Partial(lambda image: {"pixels": _rounded(image).reshape(len(image), -1)}), notes
-        )
+        return Features(jax.tree_util.Partial(lambda image: {"pixels": _rounded(image).reshape(len(image), -1)}), notes)
     what = "features"
-    variables, step, average = learned_by(pathlib.Path(folder), what)
+    variables, step, average = weights_of(pathlib.Path(folder), what)
     config = config_of(pathlib.Path(folder), what)
     result = result_of(pathlib.Path(folder))
     if config["experiment"] != "classify":

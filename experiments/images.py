@@ -17,7 +17,7 @@ MOST_STEPS = np.iinfo(np.int32).max  # that a state counts
 
 
 class Images(NamedTuple):
-    """Images read, and what they are turned into batches by."""
+    """A data set, the length of the run on it, and the function that makes batches of it."""
 
     dataset: Dataset
     steps: int  # of the run
@@ -30,7 +30,7 @@ class Images(NamedTuple):
 
     @property
     def notes(self) -> dict[str, Any]:
-        """What a run on images left in [0, 1] remembers of them."""
+        """For `Experiment.notes`, of images that are not standardised."""
         channels = self.dataset.image.shape[-1]
         return {"classes": self.dataset.classes, "mean": [0.0] * channels, "std": [1.0] * channels}
 

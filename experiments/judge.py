@@ -1,4 +1,4 @@
-"""What generated images are judged by: how far they are from real ones, and how far real ones are from each other."""
+"""Metrics of generated images: their distance from real ones, and beside it that of real ones from each other."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from jaxrec.types import Array
 
 
 class Judge(NamedTuple):
-    """What an experiment that makes images needs to know of their quality."""
+    """How an experiment measures the images that it generates."""
 
     # (real [B, H, W, C], generated [B, H, W, C], both in [0, 1], mask [B]) -> metrics, for its evaluation step
     statistics: Callable[[Array, Array, Array], Metrics]

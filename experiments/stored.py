@@ -13,7 +13,7 @@ from jaxrec.types import PyTree
 
 
 @contextlib.contextmanager
-def chosen(folder: pathlib.Path, what: str) -> Iterator[tuple[Checkpoints, int]]:
+def chosen_checkpoint(folder: pathlib.Path, what: str) -> Iterator[tuple[Checkpoints, int]]:
     """Opens a run's checkpoints, and names the step that it has chosen, or its newest while it goes on.
 
     Args:
@@ -40,24 +40,25 @@ def result_of(folder: pathlib.Path) -> dict[str, Any] | None:
 
 
 def config_of(folder: pathlib.Path, what: str) -> dict[str, Any]:
-    """A run's config, complete and checked. Arguments as in `chosen`.
+    """A run's config, complete and checked. Arguments as in `chosen_checkpoint`.
 
     Raises:
-      InputError: it is no config of this version of the code.
+      InputError: it is no config of this version of the code, or names a package that `allowing` does not.
     """
     try:
         config, _, _ = from_flags([f"--config={folder / 'config.json'}"])
     except InputError as error:
-        raise InputError(f"{what} = '{folder}': that run's config.json is no config today. {error}") from error
+        raise InputError(f"{what} = '{folder}': that run's config.json cannot be used today. {error}") from error
     return config
 
 
-def learned_by(folder: pathlib.Path, what: str) -> tuple[PyTree, int, bool]:
+def weights_of(folder: pathlib.Path, what: str) -> tuple[PyTree, int, bool]:
     """What a run has learned, {"params": ..., "extra": ...}, its step, and whether it is a moving average.
 
-    Where a run keeps a moving average, that is what was measured and chosen. Arguments and errors as in `chosen`.
+    Where a run keeps a moving average, that is what was measured and chosen. Arguments and errors as in
+    `chosen_checkpoint`.
     """
-    with chosen(folder, what) as (checkpoints, step):
+    with chosen_checkpoint(folder, what) as (checkpoints, step):
         stored = checkpoints.read(step)
     extra = dict(stored.get("extra") or {})  # a network without batch statistics has none
     average = extra.pop("ema", {})

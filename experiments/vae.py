@@ -193,7 +193,7 @@ class VAE(NamedTuple):
 
     @staticmethod
     def on(network: nn.Module, image: Array, label: Array | None) -> Mapping[str, Array]:
-        """The outputs for codes without noise."""
+        """The outputs for the codes' means, without noise."""
         return network(image, None, label, train=False)
 
     @property

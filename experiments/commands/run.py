@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments.experiment import FinishedRun, prepare
 from experiments.settings.flags import completed
-from experiments.stored import learned_by
+from experiments.stored import weights_of
 from jaxrec.engine import hooks
 from jaxrec.engine.checkpoint import Checkpoints
 from jaxrec.engine.loop import fit
@@ -139,7 +139,7 @@ def run(
 
 def _start_from(program: Program, folder: pathlib.Path, submodule: str | None, reinit: str | None) -> State:
     """A first state that holds what the run in `folder` has learned; says so."""
-    learned, step, average = learned_by(folder, "config.train.init_from")
+    learned, step, average = weights_of(folder, "config.train.init_from")
     learned = submodule_of(learned, submodule) if submodule else learned
     state, text = transfer(program.init(), learned, reinit=reinit)
     taken = f"{', its moving average' if average else ''}{f', submodule {submodule}' if submodule else ''}"

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from experiments.experiment import Experiment, prepare
-from experiments.stored import chosen, config_of
+from experiments.stored import chosen_checkpoint, config_of
 from jaxrec.engine.program import state_template
 from jaxrec.errors import InputError
 from jaxrec.output.pictures import grid
@@ -39,7 +39,7 @@ def sample(workdir: pathlib.Path, *, images: Count = 64, seed: Seed = 0, classes
     Raises:
       InputError: there is no such run, it makes no images, or none of these classes.
     """
-    with chosen(workdir, "--workdir") as (checkpoints, step):
+    with chosen_checkpoint(workdir, "--workdir") as (checkpoints, step):
         config = config_of(workdir, "--workdir")
         experiment, _, parallel = prepare(config)
         if experiment.generate is None:

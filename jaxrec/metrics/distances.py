@@ -123,23 +123,24 @@ def classifier_score(logits: np.ndarray) -> float:
 
 
 class Neighbourhoods(NamedTuple):
-    """How two clouds of points lie in each other."""
+    """How well two sets of points cover each other, by nearest neighbours."""
 
     precision: float  # share of the generated that look real
     recall: float  # share of the real that the generator could have made
-    density: float  # how many real images' neighbourhoods a generated one lies in, over k; may be above 1
+    density: float  # mean number of real images' balls that a generated one lies in, over k; may be above 1
     coverage: float  # share of the real that have a generated neighbour
 
 
 def neighbourhoods(real: np.ndarray, generated: np.ndarray, *, k: Count = 3, wide: Count = 5) -> Neighbourhoods:
-    """Improved precision and recall, density and coverage: who lies in whose ball.
+    """Improved precision and recall, density and coverage, from k-nearest-neighbour balls.
 
-    A point's ball reaches to its k-th nearest neighbour among its own kind, itself left out, surface included.
-    Precision is the share of generated points in the ball of any real one, recall the share of real points in the ball
-    of any generated one (Kynkaanniemi et al., 2019, equations 1 and 2). With balls of the `wide`-th neighbour, density
-    is the mean number of real balls around a generated point, over `wide`, and coverage the share of real balls that
-    hold a generated point (Naeem et al., 2020, equations 4 and 5). One outlier among the real points moves precision
-    and recall, but hardly these two.
+    The ball of a point is centred there; its radius is the distance to the point's k-th nearest neighbour among the
+    points of the same set (real or generated), itself not counted. The surface belongs to it. Precision is the share of
+    generated points that lie in the ball of at least one real point, recall the share of real points that lie in the
+    ball of at least one generated point (Kynkaanniemi et al., 2019, equations 1 and 2). With `wide` in the place of k,
+    density is the mean number of real points' balls that a generated point lies in, divided by `wide`, and coverage the
+    share of real points whose ball holds at least one generated point (Naeem et al., 2020, equations 4 and 5). One
+    outlier among the real points changes precision and recall, but hardly these two.
 
     Args:
       real: [N, D].

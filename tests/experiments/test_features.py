@@ -15,7 +15,7 @@ from experiments import classify, features
 from experiments.experiment import prepare
 from experiments.images import read_images
 from experiments.settings.flags import from_flags
-from experiments.stored import learned_by
+from experiments.stored import weights_of
 from jaxrec import metrics, models
 from jaxrec.data import transforms
 from jaxrec.data.keys import NOISE as CODE_NOISE
@@ -192,7 +192,7 @@ def test_the_distance_in_training_is_that_of_the_checkpoint(recogniser, generate
     names = [name for kind in ("features", "logits") for name in distances.MEASURES[kind]]
     assert {name: record[f"validation/{name}"] for name in names} == {name: found[name] for name in names}
     # Once more from what lies on disk: the mean image, each example's noise, the recogniser in numpy.
-    (learned, step, average), ids = learned_by(generated, "run"), digits.splits["validation"]
+    (learned, step, average), ids = weights_of(generated, "run"), digits.splits["validation"]
     assert (step, average) == (result["step"], False)
     keys = example_keys({"id": ids}, seed=0, stream=CODE_NOISE)
     made = np.clip(np.asarray(images_of(learned["params"]["mean"], keys)), 0, 1)
@@ -222,7 +222,7 @@ def test_whoever_is_told_the_class_is_judged_by_class(config, recogniser, digits
     floor = distances.compare(forward(recogniser, digits.image[ids]), forward(recogniser, digits.image[others]))
     assert test["real_frechet"] == pytest.approx(floor["frechet"], rel=1e-3)
 
-    learned, step, average = learned_by(tmp_path / "run", "run")
+    learned, step, average = weights_of(tmp_path / "run", "run")
     assert (step, average) == (result["step"], True)
     experiment, _, _ = prepare(from_flags(flags[:1] + flags[2:] + [f"--config.{name}" for name in small[config]])[0])
     state = State(jnp.asarray(step), learned["params"], (), learned["extra"])
@@ -269,7 +269,7 @@ def test_samples_are_those_of_the_checkpoint_and_touch_nothing(generated, as_gen
     assert content_of(generated) == once
     assert {name: once[name] for name in before} == before
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(3), np.arange(11))
-    made = np.asarray(images_of(learned_by(generated, "run")[0]["params"]["mean"], keys))
+    made = np.asarray(images_of(weights_of(generated, "run")[0]["params"]["mean"], keys))
     with np.load(file) as arrays:
         assert set(arrays.files) == {"image", "seed", "step"}
         np.testing.assert_array_equal(arrays["image"], np.round(np.clip(made, 0, 1) * 255).astype(np.uint8))
@@ -402,7 +402,7 @@ def test_bad_input_is_one_line(recogniser, generated, tmp_path, monkeypatch, cap
     (older / "config.json").write_text(json.dumps({**config, "gone": 1}))
     assert launch.main(["distance", made, f"--features={older}"]) == 2
     line = capsys.readouterr().err
-    assert f"features = '{older}': that run's config.json is no config today. config.gone" in line, line
+    assert f"features = '{older}': that run's config.json cannot be used today. config.gone" in line, line
     monkeypatch.setattr(features, "result_of", lambda folder: None)
     assert launch.main(["distance", made, features_flag]) == 2
     assert "that run is not finished" in capsys.readouterr().err
