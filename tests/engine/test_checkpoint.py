@@ -55,6 +55,13 @@ def test_newest_and_best_are_kept_and_nan_is_never_best(tmp_path, one_device, mo
             np.testing.assert_array_equal(restored["kernel"], np.full((64, 32), step))
 
 
+def test_of_several_that_are_kept_and_equal_the_latest_is_best(tmp_path):
+    with Checkpoints(tmp_path, keep=3, monitor="accuracy") as checkpoints:
+        for step, value in enumerate([0.5, 0.5, 0.25], start=1):
+            checkpoints.save(step, tree(step), {"accuracy": value})
+        assert checkpoints.best() == 2
+
+
 def test_keep_counts_the_newest(tmp_path):
     with Checkpoints(tmp_path, keep=3) as checkpoints:
         for step in range(1, 7):

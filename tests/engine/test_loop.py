@@ -80,6 +80,13 @@ def test_moments_come_every_log_steps_and_at_the_end(counting):
     assert all(m.seconds > 0 for m in moments)
 
 
+def test_a_run_that_goes_on_in_between_has_the_moments_of_the_unbroken_one(counting):
+    seven, moments = fit(counting, steps=7), []
+    fit(counting, steps=25, state=seven, hooks=[moments.append])
+    assert [(m.previous, m.step, m.examples) for m in moments] == [(7, 10, 24), (10, 20, 80), (20, 25, 40)]
+    assert [m.scalars["train/step"] for m in moments] == [8.0, 14.5, 22.0]
+
+
 @pytest.mark.parametrize(
     ("period", "fired"),
     [(10, [10, 20, 30, 35]), (20, [20, 35]), (15, [20, 30, 35]), (100, [35]), (1, [10, 20, 30, 35])],
@@ -218,6 +225,17 @@ def test_steps_taken_without_the_host_are_the_same_steps(digit_batches, tmp_path
 def test_memory_of_keys_is_not_needed_dropout_follows_seed_and_step(recogniser):
     first, second = fit(recogniser, steps=7), fit(recogniser, steps=7)
     assert_bits_equal(first, second)
+
+
+def test_every_step_of_every_seed_draws_by_a_key_of_its_own(numbers):
+    def draws(state, batch, key):
+        return state.replace(step=state.step + 1), {"drawn": Mean(jax.random.uniform(key), jnp.float32(1))}
+
+    drawn = []
+    for seed in (0, 1):
+        program = compile_task(counting_task()._replace(train_step=draws), numbers, seed=seed, log_every=1)
+        fit(program, steps=5, hooks=[lambda moment: drawn.append(moment.scalars["train/drawn"])])
+    assert len(set(drawn)) == len(drawn) == 10
 
 
 def test_resumed_run_is_the_unbroken_run(recogniser, digits, digit_batches, tmp_path):

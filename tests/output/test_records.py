@@ -3,10 +3,12 @@
 import io
 import json
 import math
+from collections.abc import Iterator
 
 import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
+from tensorboardX.proto import event_pb2
 
 from jaxrec.engine.loop import Moment
 from jaxrec.output.progress import ProgressLine, select
@@ -27,19 +29,21 @@ def moment(step: int, **scalars: float) -> Moment:
     )
 
 
-def tensorboard_scalars(folder) -> dict[str, dict[int, float]]:
+def tensorboard_events(folder) -> Iterator[event_pb2.Event]:
     """Reads event files with TensorBoard's record format, independently of the writer."""
-    from tensorboardX.proto import event_pb2
-
-    scalars: dict[str, dict[int, float]] = {}
     for file in sorted(folder.glob("events.out.tfevents.*")):
         data = file.read_bytes()
         while data:
             length = int.from_bytes(data[:8], "little")
-            event = event_pb2.Event.FromString(data[12 : 12 + length])
+            yield event_pb2.Event.FromString(data[12 : 12 + length])
             data = data[12 + length + 4 :]
-            for value in event.summary.value:
-                scalars.setdefault(value.tag, {})[event.step] = value.simple_value
+
+
+def tensorboard_scalars(folder) -> dict[str, dict[int, float]]:
+    scalars: dict[str, dict[int, float]] = {}
+    for event in tensorboard_events(folder):
+        for value in event.summary.value:
+            scalars.setdefault(value.tag, {})[event.step] = value.simple_value
     return scalars
 
 
@@ -68,6 +72,9 @@ def test_what_came_after_the_checkpoint_is_taken_back(tmp_path):
     with Records(tmp_path, step=20) as record:
         record(moment(30, train_loss=3))
     assert [(r["step"], r["train/loss"]) for r in read(tmp_path / "metrics.jsonl")] == [(10, 10), (20, 20), (30, 3)]
+    # TensorBoard hides what it has of the step at which a session starts, and of later ones.
+    events = tensorboard_events(tmp_path / "tensorboard")
+    assert [event.step for event in events if event.session_log.status == event_pb2.SessionLog.START][-1] == 21
 
 
 def test_curves_are_drawn(tmp_path):

@@ -78,6 +78,17 @@ def test_batch_statistics_go_through_the_parts_in_turn():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), state.extra, expected)
 
 
+def test_each_part_draws_by_a_key_of_its_own():
+    """The gradient at each weight is what the part of its row has drawn."""
+
+    def objective(weights, extra, batch, key):
+        return jnp.sum(weights[batch["row"]]) * jax.random.uniform(key), (extra, {})
+
+    drawn, _ = accumulated(4)(objective)(jnp.ones(8), {}, {"row": jnp.arange(8)}, jax.random.key(0))
+    np.testing.assert_array_equal(drawn[:4], drawn[4:])  # every fourth row is of one part
+    assert len(set(drawn.tolist())) == 4
+
+
 def test_parts_that_do_not_divide_the_batch_are_refused():
     model, batch = CNN(widths=(4,)), batch_of(16)
     task = from_loss(model, losses.softmax_cross_entropy, optax.sgd(0.1), gradient=accumulated(3))

@@ -121,6 +121,21 @@ def test_batch_statistics_are_carried_and_updated():
     assert abs(measured - at_start) > 1e-3
 
 
+def test_a_prediction_is_what_the_network_says_in_evaluation():
+    """Without dropout, by the batch statistics that were collected."""
+    model, batch = CNN(classes=3, widths=(2,), hidden=(8,), dropout=0.5, norm="batch"), random_batch(side=4)
+    task = from_loss(model, losses.softmax_cross_entropy, optax.sgd(RATE))
+
+    @jax.jit
+    def both(key):
+        state = task.init(key, batch)
+        variables = {"params": state.params, **state.extra}
+        return task.predict_step(state, batch, key), model.apply(variables, batch["image"], train=False)
+
+    found, expected = both(jax.random.key(0))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(("dropout", "differs"), [(0.5, True), (0.0, False)])
 def test_only_dropout_makes_a_step_depend_on_its_key(dropout, differs):
     model = CNN(classes=3, widths=(), hidden=(8,), dropout=dropout)
