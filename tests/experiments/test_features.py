@@ -1,5 +1,6 @@
 """A generator judged by a recogniser, through the launcher: features, distances, samples, files of both."""
 
+import functools
 import hashlib
 import json
 import pathlib
@@ -14,6 +15,7 @@ import launch
 from experiments import classify, features
 from experiments.experiment import prepare
 from experiments.images import read_images
+from experiments.judge import judge_of, train_images_like
 from experiments.settings.flags import from_flags
 from experiments.stored import weights_of
 from jaxrec import metrics, models
@@ -120,11 +122,12 @@ def images_of(mean, keys):
 def generator(original, folder, by_class=False):
     """A `build` of the same arguments as a recogniser's, whose model learns the mean image and adds noise to it."""
 
+    @functools.wraps(original)
     def build(**arguments):
         original(**arguments)  # so that all arguments are read
         images = read_images(arguments["data"], arguments["train"], seed=0)
         shuffled, splits = images.batches(transforms.unit_range, transforms.unit_range)
-        judge = features.judge_of(folder, images.dataset)
+        judge = judge_of(folder, images.dataset)
 
         def init(key, batch):
             return State(jnp.zeros((), jnp.int32), {"mean": jnp.zeros(batch["image"].shape[1:])}, (), {})
@@ -135,7 +138,7 @@ def generator(original, folder, by_class=False):
             return state.replace(step=state.step + 1, params={"mean": mean}), metrics.means(loss, batch["mask"])
 
         def eval_step(state, batch, key):
-            keys = example_keys(batch, seed=0, stream=CODE_NOISE)
+            keys = example_keys(batch, stream=CODE_NOISE)
             return judge.statistics(batch["image"], images_of(state.params["mean"], keys), batch["mask"])
 
         def generate(state, keys, labels):
@@ -165,7 +168,7 @@ def generator(original, folder, by_class=False):
 def test_a_recogniser_of_other_classes_is_no_judge(recogniser, digits):
     named = digits._replace(classes=[f"{name}!" for name in digits.classes])
     with pytest.raises(InputError, match=r"a recogniser of 0, 1.*these images are of 0!, 1!.*on the same data"):
-        features.judge_of(str(recogniser), named)
+        judge_of(str(recogniser), named)
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +197,7 @@ def test_the_distance_in_training_is_that_of_the_checkpoint(recogniser, generate
     # Once more from what lies on disk: the mean image, each example's noise, the recogniser in numpy.
     (learned, step, average), ids = weights_of(generated, "run"), digits.splits["validation"]
     assert (step, average) == (result["step"], False)
-    keys = example_keys({"id": ids}, seed=0, stream=CODE_NOISE)
+    keys = example_keys({"id": ids, "seed": np.zeros(len(ids), np.uint32)}, stream=CODE_NOISE)
     made = np.clip(np.asarray(images_of(learned["params"]["mean"], keys)), 0, 1)
     wanted = distances.compare(
         forward(recogniser, digits.image[ids]), forward(recogniser, np.round(made * 255).astype(np.uint8))
@@ -218,7 +221,7 @@ def test_whoever_is_told_the_class_is_judged_by_class(config, recogniser, digits
     }
     assert launch.main([*flags, *(f"--config.{name}" for name in small[config])]) == 0
     result, ids = result_of(tmp_path / "run"), digits.splits["test"]
-    test, others = result["metrics"]["test"], features.train_images_like(digits, digits.label[ids])
+    test, others = result["metrics"]["test"], train_images_like(digits, digits.label[ids])
     floor = distances.compare(forward(recogniser, digits.image[ids]), forward(recogniser, digits.image[others]))
     assert test["real_frechet"] == pytest.approx(floor["frechet"], rel=1e-3)
 
@@ -226,7 +229,7 @@ def test_whoever_is_told_the_class_is_judged_by_class(config, recogniser, digits
     assert (step, average) == (result["step"], True)
     experiment, _, _ = prepare(from_flags(flags[:1] + flags[2:] + [f"--config.{name}" for name in small[config]])[0])
     state = State(jnp.asarray(step), learned["params"], (), learned["extra"])
-    keys = example_keys({"id": ids}, seed=0, stream=CODE_NOISE)
+    keys = example_keys({"id": ids, "seed": np.zeros(len(ids), np.uint32)}, stream=CODE_NOISE)
     made = np.clip(jax.jit(experiment.generate)(state, keys, jnp.asarray(digits.label[ids])), 0, 1)
     wanted = distances.compare(
         forward(recogniser, digits.image[ids]), forward(recogniser, np.round(made * 255).astype(np.uint8))
@@ -307,14 +310,14 @@ def numbers_in(text: str) -> dict[str, list[float]]:
 def test_the_floors_images_are_of_train_and_if_asked_of_the_splits_classes(digits, by_class):
     test = digits.splits["test"]
     like = digits.label[test] if by_class else len(test)
-    found = features.train_images_like(digits, like)
+    found = train_images_like(digits, like)
     counts = [np.bincount(digits.label[ids], minlength=10) for ids in (found, test)]
     assert len(found) == len(test)
     assert np.array_equal(*counts) == by_class
     assert set(found) <= set(digits.splits["train"])
     assert len(set(found)) == len(found)  # none twice: train has enough
     few = digits._replace(splits={**digits.splits, "train": digits.splits["train"][:40]})
-    assert len(features.train_images_like(few, like)) == len(found)
+    assert len(train_images_like(few, like)) == len(found)
 
 
 def test_distances_of_files(recogniser, digits, tmp_path, capsys):
@@ -339,7 +342,7 @@ def test_distances_of_files(recogniser, digits, tmp_path, capsys):
     # Of labelled images, the floor has the classes.
     np.savez(tmp_path / "made.npz", image=image, label=np.full(40, 3))
     assert launch.main(["distance", f"--generated={tmp_path}/made.npz", f"--features={recogniser}"]) == 0
-    threes = features.train_images_like(digits, np.full(40, 3))
+    threes = train_images_like(digits, np.full(40, 3))
     assert set(digits.label[threes]) == {3}
     floor = distances.compare(real, forward(recogniser, digits.image[threes]))
     found = numbers_in(capsys.readouterr().out)["frechet"]
