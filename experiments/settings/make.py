@@ -10,6 +10,7 @@ import os
 import sys
 import typing
 from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
 from types import ModuleType
 from typing import Any
 
@@ -46,11 +47,11 @@ def make(kind: Any, section: Mapping[str, Any]) -> Callable[..., Any]:
 
 
 def bound(function: Callable, arguments: Mapping[str, Any]) -> functools.partial:
-    """The function with arguments bound; a section of plain fields becomes the NamedTuple that it is annotated by."""
+    """The function with arguments bound; a section of fields becomes the NamedTuple or dataclass it is annotated by."""
     sections = {name: value for name, value in arguments.items() if isinstance(value, Mapping)}
     hints = typing.get_type_hints(function) if sections else {}
-    made = {name: hints[name](**value) for name, value in sections.items() if hasattr(hints.get(name), "_fields")}
-    return functools.partial(function, **{**arguments, **made})
+    fields = [name for name in sections if hasattr(hints.get(name), "_fields") or is_dataclass(hints.get(name))]
+    return functools.partial(function, **{**arguments, **{name: hints[name](**sections[name]) for name in fields}})
 
 
 def imported(name: str) -> ModuleType:

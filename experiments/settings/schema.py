@@ -141,7 +141,7 @@ def _section(
 
 
 def _default(argument: Argument) -> Any:
-    """The plain value of a default; of a section of fields, `Update()`, what it sets itself.
+    """The plain value of a default; of a section of fields, `Updates()`, what it sets itself.
 
     Raises:
       ValueError: it is another expression.

@@ -1,9 +1,10 @@
 """Objects from specs: what a config's optimizer really does."""
 
+import dataclasses
 import sys
 import types
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import numpy as np
 import optax
 import pytest
 
-from experiments.settings.make import make
+from experiments.settings.make import bound, make
 from experiments.settings.specs import LossSpec, ModelSpec, Named, OptimizerSpec
 from experiments.updates import Updates, make_optimizer
 from jaxrec import models
@@ -51,6 +52,24 @@ def test_the_first_module_that_has_a_name_is_taken(monkeypatch):
         monkeypatch.setitem(sys.modules, module.__name__, module)
     kind = Annotated[Mapping, Named(("first", "second"))]
     assert [make(kind, {"name": name})() for name in "fg"] == ["first", "only"]
+
+
+class Fields(NamedTuple):
+    width: int = 3
+
+
+@dataclasses.dataclass
+class Dataclass:
+    width: int = 3
+
+
+def test_a_section_of_fields_becomes_what_it_is_annotated_by():
+    def build(*, fields: Fields, data: Dataclass, model: ModelSpec, other: Any = None):
+        return fields, data, model, other
+
+    model = {"name": "CNN"}
+    made = bound(build, {"fields": {"width": 4}, "data": {}, "model": model, "other": {"x": 1}})()
+    assert made == (Fields(4), Dataclass(3), model, {"x": 1})
 
 
 @pytest.mark.parametrize(
