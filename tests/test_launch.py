@@ -1,5 +1,6 @@
 """The command line, from flags to what a run leaves behind."""
 
+import functools
 import json
 import os
 import pathlib
@@ -101,12 +102,12 @@ def test_another_config_on_the_folder_is_refused_with_the_difference(finished, c
 
 
 def test_a_run_of_an_older_version_goes_on_where_the_defaults_are_its_own(finished, tmp_path, capsys):
-    """Keys that its version did not have yet count as their defaults; keys that are gone are a difference."""
+    """Keys that its version did not have yet count as their defaults, others are read under the names they have now."""
     workdir = shutil.copytree(finished[0], tmp_path / "old")
     file = workdir / "config.json"
     whole = json.loads(file.read_text())
-    older = {**whole, "model": {**whole["model"]}}
-    del older["ema"], older["model"]["kernel"]
+    older = {**whole, "model": {**whole["model"]}, "train": {**whole["train"]}, "ema": 0.0, "labels": None}
+    del older["updates"], older["model"]["kernel"], older["train_images"], older["train"]["submodule"]
     flags = [*SMALL, "--config.train.steps=1000", f"--workdir={workdir}"]
     file.write_text(json.dumps(older))
     assert launch.main(flags) == 0
@@ -217,6 +218,7 @@ def test_validation_chooses_and_test_is_read_once_at_the_end(tmp_path, monkeypat
 
         return batches._replace(host=host)
 
+    @functools.wraps(build)
     def watching(**config):
         experiment = build(**config)
         splits = {split: watched(batches, split) for split, batches in experiment.splits.items()}

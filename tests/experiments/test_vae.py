@@ -93,11 +93,11 @@ def test_draws_follow_from_key_and_number_and_have_the_moments():
 def rows_of(ids, epoch=None) -> dict[str, np.ndarray]:
     image = np.random.default_rng(0).integers(0, 256, (9, 8, 8, 1), np.uint8)
     epochs = {} if epoch is None else {"epoch": np.full(len(ids), epoch)}
-    return {"image": image[ids], "id": np.asarray(ids), **epochs}
+    return {"image": image[ids], "id": np.asarray(ids), "seed": np.full(len(ids), 4, np.uint32), **epochs}
 
 
 def test_binarisation_is_drawn_anew_where_it_is_dynamic():
-    (dynamic, judge), (fixed, _) = (map(jax.jit, _transforms(kind, 4)) for kind in ("dynamic", "fixed"))
+    (dynamic, judge), (fixed, _) = (map(jax.jit, _transforms(kind)) for kind in ("dynamic", "fixed"))
     first, second, again = (np.asarray(dynamic(rows_of(range(9), epoch))["image"]) for epoch in (0, 1, 0))
     assert set(np.unique(first)) == {0, 1}
     assert (first != second).any()
@@ -106,11 +106,11 @@ def test_binarisation_is_drawn_anew_where_it_is_dynamic():
     np.testing.assert_array_equal(judge(rows_of([5, 2]))["image"], evaluated[np.array([5, 2])])
     batch = fixed(rows_of([5, 2], epoch=3))
     np.testing.assert_array_equal(batch["image"], evaluated[np.array([5, 2])])
-    assert set(batch) == {"image", "id", "epoch"}
+    assert set(batch) == {"image", "id", "seed", "epoch"}
 
 
 def test_binarisation_keeps_the_grey_value_in_the_mean():
-    dynamic, _ = _transforms("dynamic", 0)
+    dynamic, _ = _transforms("dynamic")
     draws = jax.jit(jax.vmap(lambda epoch: dynamic({**rows_of([0, 1]), "epoch": jnp.full(2, epoch)})["image"]))
     grey = rows_of([0, 1])["image"] / 255
     drawn = np.asarray(draws(jnp.arange(2000)))
@@ -171,7 +171,7 @@ def test_a_conditional_run_with_two_units_leaves_its_pictures(tmp_path, capsys):
 def test_samples_follow_from_their_keys_and_classes():
     config, _, _ = from_flags([CONFIG, "--config.conditional=True", "--config.model.widths=(8,)"])
     experiment, _, _ = prepare(config)
-    batch = {"image": np.zeros((1, 8, 8, 1), np.uint8), "label": np.zeros(1, int), "id": np.zeros(1, int)}
+    batch = {"image": np.zeros((1, 8, 8, 1), np.uint8), **{name: np.zeros(1, int) for name in ("label", "id", "seed")}}
     state = jax.jit(experiment.task.init)(jax.random.key(0), {**batch, "image": batch["image"] / 255})
     generate, keys = jax.jit(experiment.generate), jax.random.split(jax.random.key(1), 6)
     images = generate(state, keys, jnp.arange(6))
