@@ -1,8 +1,9 @@
 """Reconstruction: a code for each image, from which the image can be made again."""
 
+import inspect
 import pathlib
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -81,10 +82,12 @@ def build(
     network = make(AutoencoderSpec, model)(shape=dataset.image.shape[1:])
     error = make(ReconstructionSpec, loss)
 
-    def with_fidelity(outputs: dict[str, Array], batch: Batch) -> dict[str, Array]:
+    def with_fidelity(outputs: dict[str, Array], batch: Batch, **asked: Any) -> dict[str, Array]:
         # A structural similarity takes as long as a small network: in evaluation alone.
         image = jax.nn.sigmoid(outputs["logits"])
-        return {**error(outputs, batch), **reconstruction.fidelity(image, reconstruction.target(batch))}
+        return {**error(outputs, batch, **asked), **reconstruction.fidelity(image, reconstruction.target(batch))}
+
+    with_fidelity.__signature__ = inspect.signature(error)  # so that it is given what the loss asks for
 
     tx = make_optimizer(optimizer, updates, steps=images.steps)
     task = from_loss(network, with_fidelity, tx, train_loss=error, gradient=accumulated(updates.accumulate))

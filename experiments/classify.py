@@ -1,6 +1,7 @@
 """Recognition: one label for each image, or several."""
 
-from typing import Literal
+import inspect
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -136,14 +137,15 @@ def _weighted(loss: Loss, weights: str | Weights | None, label: np.ndarray, clas
         raise InputError(f"config.class_weights has {len(weights)} numbers for {classes} classes. Give one for each.")
     table = np.asarray(weights, np.float32)
 
-    def one_label(outputs: Array, batch: Batch, label: str) -> Array:
+    def one_label(outputs: Array, batch: Batch, label: str, **asked: Any) -> Array:
         batch = {"label": batch[label], "mask": batch["mask"]}
-        return loss(outputs, batch)["loss"] * jnp.asarray(table)[batch["label"]]
+        return loss(outputs, batch, **asked)["loss"] * jnp.asarray(table)[batch["label"]]
 
-    def weighted(outputs: Array, batch: Batch) -> dict[str, Array]:
-        value = one_label(outputs, batch, "label")
+    def weighted(outputs: Array, batch: Batch, **asked: Any) -> dict[str, Array]:
+        value = one_label(outputs, batch, "label", **asked)
         if "other_label" in batch:
-            value = batch["share"] * value + (1 - batch["share"]) * one_label(outputs, batch, "other_label")
-        return {**loss(outputs, batch), "loss": value}
+            value = batch["share"] * value + (1 - batch["share"]) * one_label(outputs, batch, "other_label", **asked)
+        return {**loss(outputs, batch, **asked), "loss": value}
 
+    weighted.__signature__ = inspect.signature(loss)  # so that it is given what the loss asks for
     return weighted

@@ -64,8 +64,8 @@ def build(
       optimizer: of the generator.
       discriminator_optimizer: of the discriminator; the same as the generator's by default.
       updates: what is done to gradients before both optimizers and to their updates behind them. The moving average is
-        the generator's: it is evaluated beside it, before the same discriminator, and draws the samples. A step takes
-        its batch in parts by `critic_steps`, so `accumulate` stays 1.
+        the generator's: it is evaluated beside it, before the same discriminator, and draws the samples. `accumulate`
+        divides each of the `critic_steps` parts once more.
       latent: size of the noise.
       critic_steps: steps of the discriminator for one of the generator, each on a part of the batch.
       spectral_norm: divides the discriminator's matrices by their largest singular value.

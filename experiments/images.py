@@ -10,6 +10,7 @@ from experiments.experiment import Train
 from experiments.settings.make import make
 from experiments.settings.specs import DataSpec
 from jaxrec.data.batches import Batches, Dataset, Transform, eval_batches, train_batches
+from jaxrec.data.checks import look_for_classes
 from jaxrec.errors import InputError
 from jaxrec.types import Count
 
@@ -63,6 +64,8 @@ def read_images(
             raise InputError(f"config.train_images = {train_images}: the train split has {len(ids)} images. Use fewer.")
         drawn = in_turn(np.random.default_rng(seed).permutation(ids), dataset.one_label)[:train_images]
         dataset = dataset._replace(splits={**dataset.splits, "train": np.sort(drawn)})
+        if dataset.one_label is not None:
+            look_for_classes(dataset.label, dataset.splits, dataset.classes, f"config.train_images = {train_images}")
     steps = _steps(train, len(dataset.splits["train"]))
     if overfit:
         ids = dataset.splits["train"][:overfit]

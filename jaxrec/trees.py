@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 
+from jaxrec.errors import InputError
 from jaxrec.types import PyTree
 
 
@@ -23,3 +24,14 @@ def paths(tree: PyTree) -> dict[str, Any]:
 def leaf_types(tree: PyTree) -> dict[str, str]:
     """Path -> type and shape of each leaf, {"Dense_0/kernel": "float32[784, 10]"}."""
     return {path: f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in paths(tree).items()}
+
+
+def check_same(given: PyTree, wanted: PyTree, what: str) -> None:
+    """Raises InputError, beginning with `what`, unless two trees have arrays of the same shapes and types."""
+    found, expected = leaf_types(given), leaf_types(wanted)
+    for path in [*expected, *found]:
+        if found.get(path) != expected.get(path):
+            raise InputError(
+                f"{what} is of another task: {path} is {found.get(path, 'missing')}, wanted is "
+                f"{expected.get(path, 'nothing')}."
+            )

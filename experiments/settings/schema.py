@@ -147,7 +147,7 @@ def _default(argument: Argument) -> Any:
       ValueError: it is another expression.
     """
     default = argument.default
-    if isinstance(default, ast.Call) and name_of(default.func) == name_of(argument.annotation):
+    if isinstance(default, ast.Call) and name_of(default.func) == name_of(argument.annotation) and not default.args:
         return {keyword.arg: ast.literal_eval(keyword.value) for keyword in default.keywords}
     return ast.literal_eval(default)
 
@@ -223,7 +223,7 @@ def _definition(path: str, name: Any, named: Named) -> Definition:
         for public in source.read(home).public:
             if (definition := lookup(home, public)) and not _lacks(definition, named):
                 definitions.setdefault(public, definition)
-    if name not in definitions:
+    if not isinstance(name, str) or name not in definitions:
         modules, near, allowed = " or ".join(named.modules), did_you_mean(name, definitions), ", ".join(definitions)
         raise InputError(f"{path} = {name!r}: no such name in {modules}.{near} There are: {allowed or 'none'}.")
     return definitions[name]

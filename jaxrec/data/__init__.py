@@ -1,1 +1,1 @@
-"""Data: where images come from (`sources`) and which of them make the batch of step s (`pipeline`)."""
+"""What a task is fed: sources of examples, which of them make the batch of step s, what happens to them in the step."""

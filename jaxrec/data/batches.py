@@ -67,6 +67,7 @@ class Batches(NamedTuple):
     batch_size: int  # B, over all devices
     examples: int  # in one pass
     per_pass: int  # batches in one pass: ceil(examples / batch_size)
+    endless: bool | None = None  # True to train on, False for one pass; None where nobody says
 
 
 def unchanged(batch: Batch) -> Batch:
@@ -124,7 +125,9 @@ def train_batches(
             filled += len(part)
         return {"id": rows, "epoch": epochs, "seed": seeds}
 
-    return Batches(arrays, host, _gather(transform), batch_size, len(ids), math.ceil(len(ids) / batch_size))
+    return Batches(
+        arrays, host, _gather(transform), batch_size, len(ids), math.ceil(len(ids) / batch_size), endless=True
+    )
 
 
 def eval_batches(
@@ -148,7 +151,9 @@ def eval_batches(
         rows[: len(part)] = part
         return {"id": rows, "seed": seeds}
 
-    return Batches(arrays, host, _gather(transform), batch_size, len(ids), math.ceil(len(ids) / batch_size))
+    return Batches(
+        arrays, host, _gather(transform), batch_size, len(ids), math.ceil(len(ids) / batch_size), endless=False
+    )
 
 
 @functools.cache  # so that splits with one transform share one fetch, and with it one compiled evaluation step
@@ -188,12 +193,14 @@ def _check(
     if len(set(sizes.values())) != 1:
         raise InputError(f"The arrays of a data set need one length, got {sizes}.")
     size = next(iter(sizes.values()))
-    ids = np.arange(size, dtype=np.int32) if ids is None else np.asarray(ids, np.int32)
+    ids = np.arange(size) if ids is None else np.asarray(ids)
+    if ids.ndim != 1 or (len(ids) and ids.dtype.kind not in "iu"):
+        raise InputError(f"ids is {described(ids)}: whole numbers [n] are wanted; of a mask [N], np.flatnonzero(mask).")
     if len(ids) and not 0 <= ids.min() <= ids.max() < size:
         raise InputError(f"ids reach from {ids.min()} to {ids.max()}; {size} examples allow 0 to {size - 1}.")
     if not len(ids):
         raise InputError("A split without examples: nothing to train or evaluate on. Make the split larger.")
-    return arrays, ids
+    return arrays, ids.astype(np.int32)
 
 
 def fits_int32(array: np.ndarray) -> bool:

@@ -17,6 +17,7 @@ from jaxrec.errors import InputError, described
 Parts = Mapping[str, Mapping[str, np.ndarray]]  # split -> key -> array [n, ...]
 
 LETTERS = {"image": "x", "label": "y"}  # how the arrays of these keys are called in a file
+RARE = 0.99  # share of the images that are usual, from which on the others are taken for mistakes
 FAR = 1000  # times the largest value of most images: no camera takes both
 SWAMPED = 10  # times the deviation of all other pixels
 
@@ -68,10 +69,35 @@ def checked(parts: Parts, classes: Sequence[str] | None, where: str) -> tuple[Pa
                     f"{where}: {name} is {described(array)} and {array_name(key, 'train')} {described(first)}: all "
                     "splits need one size and one type."
                 )
+    for key, look in (("boxes", _look_at_boxes), ("segmentation_mask", _look_at_mask)):
+        if key in keys:
+            for split, part in parts.items():
+                look(part[key], part["image"], f"{where}: {array_name(key, split)}")
     _look_at_pixels({split: part["image"] for split, part in parts.items()}, where)
     if "label" not in keys:
         return parts, ()
     return parts, _class_names({split: part["label"] for split, part in parts.items()}, classes, where)
+
+
+def _look_at_boxes(boxes: np.ndarray, image: np.ndarray, name: str) -> None:
+    """Raises InputError unless boxes are [n, M, 4] in [0, 1]."""
+    del image
+    if boxes.ndim != 3 or boxes.shape[2] != 4 or boxes.dtype.kind != "f":
+        raise InputError(f"{name} is {described(boxes)}: it needs floats [n, M, 4], (ymin, xmin, ymax, xmax).")
+    if boxes.size and not 0 <= boxes.min() <= boxes.max() <= 1:
+        raise InputError(
+            f"{name} reaches from {boxes.min():g} to {boxes.max():g}: boxes are shares of height and width, 0 to 1. "
+            "Divide pixels by the image's size."
+        )
+
+
+def _look_at_mask(mask: np.ndarray, image: np.ndarray, name: str) -> None:
+    """Raises InputError unless a mask has a whole number for each pixel."""
+    size = image.shape[1:3]
+    if mask.shape[1:] not in (size, (*size, 1)) or mask.dtype.kind not in "iu":
+        raise InputError(
+            f"{name} is {described(mask)}: it needs the class of each pixel, integers [n, {size[0]}, {size[1]}]."
+        )
 
 
 def _image(x: np.ndarray, name: str) -> np.ndarray:
@@ -190,16 +216,6 @@ def _class_names(labels: Mapping[str, np.ndarray], classes: Sequence[str] | None
                 f"{where}: {array_name('label', split)} holds no class that {array_name('label', 'train')} holds: "
                 f"{_some(found)}, there {_some(seen['train'])}. Nothing of it can be learned."
             )
-    # Somebody has named these classes, so that a split may well lack one.
-    without = np.setdiff1d(np.arange(len(classes)), seen["train"])
-    if len(train) and len(without):
-        elsewhere = [array_name("label", split) for split, found in seen.items() if np.isin(without, found).any()]
-        warnings.warn(
-            f"{where}: {len(without)} of {len(classes)} classes without an example in train: "
-            f"{_some([f'{index} ({classes[index]})' for index in without])}. They are not learned"
-            f"{f', and {chr(32).join(elsewhere)} has some of them' if elsewhere else ''}.",
-            stacklevel=2,
-        )
     return tuple(classes)
 
 
@@ -224,8 +240,9 @@ def _look_at_numbers(seen: Mapping[str, np.ndarray], where: str) -> None:
 def _look_at_pixels(images: Mapping[str, np.ndarray], where: str) -> None:
     """Raises InputError for a pixel beside which all others are as nothing: standardised, these are one grey.
 
-    In train that is one of an image whose largest value is `FAR` times that of most, if such images make the deviation
-    of all pixels `SWAMPED` times what it is without them; in another split, `FAR` times the largest of train.
+    In train that is one of an image whose largest value is `FAR` times that of most, if such images are few and make
+    the deviation of all pixels `SWAMPED` times what it is without them; in another split, `FAR` times the largest of
+    train.
     """
     if images["train"].dtype == np.uint8:
         return
@@ -236,7 +253,7 @@ def _look_at_pixels(images: Mapping[str, np.ndarray], where: str) -> None:
     typical = np.median(train[train > 0])
     usual = train <= FAR * typical
     allowed = dict.fromkeys(reach, FAR * train[usual].max())
-    if not usual.all():
+    if RARE * len(usual) <= usual.sum() < len(usual):
         (_, of_all), (_, of_usual) = moments(images["train"]), moments(images["train"][usual])
         swamped = (of_all > SWAMPED * of_usual).any()
         allowed["train"] = FAR * typical if swamped else np.inf
@@ -258,5 +275,28 @@ def check_classes(label: np.ndarray, classes: int) -> None:
     if label.ndim == 1 and label.dtype.kind in "iu" and not 0 <= label.min() <= label.max() < classes:
         raise InputError(
             f"Labels reach from {label.min()} to {label.max()}; the network tells {classes} classes apart, 0 to "
-            f"{classes - 1}. Number the labels from 0, or give the network more classes."
+            f"{classes - 1}, and the loss is not finite. Number the labels from 0, or give the network more classes; "
+            "if the loss does not read them, training diverged."
+        )
+
+
+def look_for_classes(label: np.ndarray, splits: Mapping[str, np.ndarray], classes: Sequence[str], where: str) -> None:
+    """Warns of classes without an example to train on, which are not learned.
+
+    Args:
+      label: [N] or [N, K], of all examples.
+      splits: ids of each split, as it is used.
+      classes: the names of the K classes.
+      where: names the set, in the warning.
+    """
+    own = {split: label[ids] for split, ids in splits.items()}
+    seen = {split: np.unique(y) if y.ndim == 1 else np.flatnonzero(y.any(0)) for split, y in own.items()}
+    without = np.setdiff1d(np.arange(len(classes)), seen["train"])
+    if len(own["train"]) and len(without):
+        elsewhere = [array_name("label", split) for split, found in seen.items() if np.isin(without, found).any()]
+        warnings.warn(
+            f"{where}: {len(without)} of {len(classes)} classes without an example in train: "
+            f"{_some([f'{index} ({classes[index]})' for index in without])}. They are not learned"
+            f"{f', and {chr(32).join(elsewhere)} has some of them' if elsewhere else ''}.",
+            stacklevel=2,
         )

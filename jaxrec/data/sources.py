@@ -16,7 +16,7 @@ from types import ModuleType
 import numpy as np
 
 from jaxrec.data.batches import Dataset
-from jaxrec.data.checks import LETTERS, Parts, array_name, checked
+from jaxrec.data.checks import LETTERS, Parts, array_name, checked, look_for_classes
 from jaxrec.errors import InputError, did_you_mean
 from jaxrec.machine.folders import cache_folder, data_folder
 from jaxrec.types import Count, Rate, Seed
@@ -119,7 +119,8 @@ def _load(path: str, where: str) -> tuple[Parts, list[str] | None]:
     classes, unread = arrays.pop("classes", None), []
     for name, array in arrays.items():
         letter, _, split = name.rpartition("_")
-        if letter and letter not in LETTERS and split in SPLITS:
+        text = array.dtype.kind in "OSU" and letter not in LETTERS.values()  # file names and the like: no example's
+        if letter and letter not in LETTERS and split in SPLITS and not text:
             parts[split][keys.get(letter, letter)] = array
         else:
             unread.append(name)
@@ -132,7 +133,7 @@ def _load(path: str, where: str) -> tuple[Parts, list[str] | None]:
     if unread:
         warnings.warn(
             f"{where}: {', '.join(sorted(unread))} left out: arrays are called <key>_train, <key>_validation or "
-            "<key>_test, such as x_train, y_train, segmentation_mask_train.",
+            "<key>_test, such as x_train, y_train, segmentation_mask_train, and hold numbers.",
             stacklevel=2,
         )
     names = None if classes is None else [str(name) for name in classes]
@@ -242,6 +243,8 @@ def _dataset(parts: Parts, classes: list[str] | None, validation: float, split_s
     for split, share, seed in (("test", TEST_SHARE, 0), ("validation", validation, split_seed)):
         if split not in splits and share:
             splits["train"], splits[split] = _hold_out(splits["train"], data.one_label, share, seed, split, where)
+    if "label" in arrays:
+        look_for_classes(data.label, splits, names, where)
     return data._replace(splits={split: splits[split] for split in SPLITS if split in splits})
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxrec.augment.geometry import ON_IMAGE, Example, left_behind, mirrored
 from jaxrec.data.keys import AUGMENTATION, CORRUPTION, SIDE, example_keys
-from jaxrec.errors import InputError
+from jaxrec.errors import InputError, described
 from jaxrec.types import Array, Batch, Key
 
 
@@ -103,14 +103,26 @@ def _changed(
                 example = function(example, draw)
                 if not isinstance(example, dict) or set(example) != set(examples):
                     raise InputError(
-                        f"{function} takes an example and has to return one, a dictionary of {', '.join(examples)}."
+                        f"{name_of(function)} takes an example and has to return one, a dictionary of "
+                        f"{', '.join(examples)}."
                     )
             else:
                 with left_behind([name for name in ON_IMAGE if name in example]):
-                    example = {**example, "image": function(example["image"], draw)}
+                    image = function(example["image"], draw)
+                if getattr(image, "shape", None) != example["image"].shape:
+                    raise InputError(
+                        f"{name_of(function)} made {described(image)} of an image {list(example['image'].shape)}: an "
+                        "augmentation keeps the shape."
+                    )
+                example = {**example, "image": image}
         return example
 
     return jax.vmap(one)(examples, keys)
+
+
+def name_of(function: Callable) -> str:
+    """The name of a function, also of one whose arguments are bound."""
+    return getattr(getattr(function, "func", function), "__name__", str(function))
 
 
 def unit_range(batch: Batch) -> Batch:

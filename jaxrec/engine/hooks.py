@@ -28,7 +28,7 @@ def evaluate(**splits: Batches) -> Hook:
     def hook(moment: Moment) -> None:
         for split, batches in splits.items():
             for name, value in moment.evaluate(batches).items():
-                if not isinstance(value, np.ndarray):
+                if isinstance(value, float):
                     moment.scalars[f"{split}/{name}"] = value
 
     return hook
@@ -36,8 +36,8 @@ def evaluate(**splits: Batches) -> Hook:
 
 def stop_if_diverged(moment: Moment) -> None:
     """Raises DivergedError where a train metric is not finite. Put before `save`, it keeps the last good checkpoint."""
-    for name, value in moment.scalars.items():
-        if name.startswith("train/") and not math.isfinite(value):
+    for name, value in {**moment.scalars, **moment.arrays}.items():
+        if name.startswith("train/") and not np.isfinite(value).all():
             raise DivergedError(
                 f"{name} is {value}: training diverged in steps {moment.previous} to {moment.step}. The checkpoints "
                 "before are kept. Lower the learning rate, or clip gradients."

@@ -6,7 +6,8 @@ optimizer or a config.
 
 import functools
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -18,7 +19,7 @@ from jaxrec.engine.checkpoint import Checkpoints
 from jaxrec.engine.program import Program
 from jaxrec.errors import InputError
 from jaxrec.tasks.task import State
-from jaxrec.trees import leaf_types
+from jaxrec.trees import check_same
 
 
 class Moment(NamedTuple):
@@ -33,6 +34,7 @@ class Moment(NamedTuple):
     evaluate: Callable[[Batches], dict[str, float | np.ndarray]]
     scalars: dict[str, float]  # "train/loss", ...: means since the moment before; hooks add what they find
     warnings: list[str]  # what a hook thinks is going wrong, in plain language, for a later hook to show
+    arrays: Mapping[str, np.ndarray] = {}  # train metrics that are arrays, such as one for each of several seeds
 
 
 LAST_STEP = np.iinfo(np.int32).max
@@ -67,6 +69,8 @@ def fit(
     """
     if steps > LAST_STEP:
         raise InputError(f"steps = {steps}: steps are counted up to {LAST_STEP:,} (int32). Ask for fewer.")
+    if steps < 0 or steps != int(steps):
+        raise InputError(f"steps = {steps}: a whole number of steps in all, 0 or more.")
     saved = (checkpoints.latest() if checkpoints else None) or 0
     step = saved or (0 if state is None else int(state.step))
     if step > steps:
@@ -76,6 +80,7 @@ def fit(
         state = checkpoints.restore(program.template, saved)
     else:
         state = program.init() if state is None else _copied(state, program.template)
+    finite = True
     while step < steps:
         previous, began = step, time.perf_counter()
         step = min(steps, previous - previous % program.log_every + program.log_every)
@@ -89,10 +94,18 @@ def fit(
             examples=(step - previous) * program.batch_size,
             seconds=time.perf_counter() - began,
             evaluate=functools.partial(program.evaluate, state),
-            scalars={f"train/{name}": value for name, value in means.items() if not isinstance(value, np.ndarray)},
+            scalars={f"train/{name}": value for name, value in means.items() if isinstance(value, float)},
             warnings=[],
+            arrays={f"train/{name}": value for name, value in means.items() if not isinstance(value, float)},
         )
         stop = [_asks_to_stop(hook, moment) for hook in hooks]
+        if finite and not all(np.isfinite(value).all() for value in means.values()):
+            finite = False
+            warnings.warn(
+                f"Not all train metrics are finite in steps {previous} to {step}, and the run goes on. Look at the rate "
+                "and at the images; jaxrec.engine.hooks.stop_if_diverged is a hook that ends such a run.",
+                stacklevel=2,
+            )
         if any(stop):
             break
     return state
@@ -100,13 +113,7 @@ def fit(
 
 def _copied(state: State, template: State) -> State:
     """The state once more, laid as the template says: training uses up what it is given."""
-    given, wanted = leaf_types(state), leaf_types(template)
-    for path in sorted({*given, *wanted}):
-        if given.get(path) != wanted.get(path):
-            raise InputError(
-                f"fit(state=...) is of another task: {path} is {given.get(path, 'missing')}, wanted is "
-                f"{wanted.get(path, 'nothing')}."
-            )
+    check_same(state, template, "fit(state=...)")
     return jax.tree.map(lambda leaf, like: jax.device_put(jnp.copy(leaf), like.sharding), state, template)
 
 

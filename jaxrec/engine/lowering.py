@@ -1,7 +1,8 @@
 """Lowering a function so that the arrays it closes over are arguments of the program, not constants in it.
 
 A teacher's parameters, a table of features, a learning rate: as constants they would be compiled into every program,
-copied for each, and another value would be another program.
+copied for each, and another value would be another program. That is what they still are where an inner function is
+jitted itself (leave its `jax.jit` out), and under pmap.
 """
 
 from collections.abc import Callable
@@ -23,6 +24,16 @@ class Lowered(NamedTuple):
     def text(self) -> str:
         """The program, which does not depend on the arrays' values."""
         return self.stage.as_text()
+
+    @property
+    def kinds(self) -> jax.tree_util.PyTreeDef:
+        """What the outputs are: the classes of metrics, and their fields that are no arrays."""
+        return self.stage.out_tree
+
+    @property
+    def told(self) -> bool:
+        """Whether the text says all that the program does: not which function of the host it calls back, if any."""
+        return "callback" not in self.text and not getattr(jax.config, "jax_use_simplified_jaxpr_constants", False)
 
     def compile(self) -> Callable[..., PyTree]:
         """The compiled function. It cannot be compiled again: arguments of other shapes are an error."""

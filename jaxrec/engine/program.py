@@ -17,6 +17,7 @@ from jaxrec.errors import InputError
 from jaxrec.metrics import Metrics
 from jaxrec.sharding import Parallel, data_parallel
 from jaxrec.tasks.task import State, Task
+from jaxrec.trees import paths
 from jaxrec.types import Array, Batch, PyTree
 
 
@@ -58,10 +59,12 @@ def compile_task(
       parallel: the devices; all of them by default.
 
     Raises:
-      InputError: the devices do not divide the batch size.
+      InputError: the devices do not divide the batch size, or the batches come to an end.
     """
     parallel = data_parallel() if parallel is None else parallel
     parallel.check_batch(train.batch_size)
+    if train.endless is False:
+        raise InputError("These batches end after one pass: make them of the same arrays by train_batches.")
     place = _placer(parallel)
     key = parallel.everywhere(jax.random.key(seed))
     compiled: list[str] = []
@@ -136,7 +139,15 @@ def compile_task(
     evaluate = evaluator(task.eval_step, template, key, parallel=parallel, place=place, compiled=compiled)
 
     def predicted(state: State, batch: Batch, key: Array) -> Metrics:
-        return {"": metrics.Rows({"outputs": task.predict_step(state, batch, key)}, batch["mask"])}
+        outputs, rows = task.predict_step(state, batch, key), len(batch["mask"])
+        for path, leaf in paths(outputs).items():
+            if leaf.shape[:1] != (rows,):
+                raise InputError(
+                    f"A prediction has a row for each of {rows} examples; {path or 'this one'} is {list(leaf.shape)}."
+                )
+        return {"": metrics.Rows({"outputs": outputs}, batch["mask"])}
+
+    predicted.__name__ = "predict_step"
 
     def predict(state: State, batches: Batches) -> PyTree:
         """What the task predicts for each example of one pass, in its order."""

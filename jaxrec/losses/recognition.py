@@ -186,10 +186,16 @@ def _check_one_label(logits: Array, batch: Batch) -> None:
         return (label < 0) | (label >= classes)
 
     for name, label in labels.items():
+        if getattr(label, "ndim", 0) == 1 and len(label) != len(logits):
+            raise InputError(
+                f"The network's outputs have {len(logits)} rows for {len(label)} labels. Images are [B, H, W, C]: "
+                "of those without channels, image[..., None]."
+            )
         if getattr(label, "shape", None) != logits.shape[:1]:
             raise InputError(
                 f"This loss takes one label for each image, [{len(logits)}]; the batch's {name!r} is "
-                f"{described(label)}. For several labels of an image use losses.binary_cross_entropy."
+                f"{described(label)}. Of one-hot rows give label.argmax(-1); for several labels of an image use "
+                "losses.binary_cross_entropy."
             )
         if not jnp.issubdtype(label.dtype, jnp.integer) and label.dtype != bool:
             raise InputError(

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
+from jaxrec.errors import InputError
 from jaxrec.metrics import Metrics
 from jaxrec.tasks.task import AVERAGE, State, Task
 from jaxrec.types import Array, Batch, Key, PyTree
@@ -19,11 +20,16 @@ def with_average(task: Task, decay: float, *, submodule: str | None = None) -> T
     state and, named "ema_...", of the average; a prediction is the average's. The task sees the average of before a
     step in `State.extra["ema"]`, so a loss can ask for it.
 
+    Raises InputError for another decay, and in `init` where the task keeps an average already.
+
     Args:
       task: what is learned; its training is left as it is.
       decay: the share of the average that a step keeps, such as 0.999.
       submodule: the entry of the state's trees that is averaged, of a task that learns several networks.
     """
+
+    if not 0 <= decay < 1:
+        raise InputError(f"with_average(decay = {decay}): allowed is a number from 0 to below 1, such as 0.999.")
 
     def current(state: State) -> PyTree:
         found = learned(state)
@@ -31,6 +37,10 @@ def with_average(task: Task, decay: float, *, submodule: str | None = None) -> T
 
     def init(key: Key, batch: Batch) -> State:
         state = task.init(key, batch)
+        if AVERAGE in state.extra:
+            raise InputError(
+                "with_average around with_average: a state keeps one moving average. Leave one of them out."
+            )
         return state.replace(extra={**state.extra, AVERAGE: current(state)})
 
     def train_step(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:

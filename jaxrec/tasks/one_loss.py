@@ -74,6 +74,8 @@ def from_apply(
             outputs, found = apply(params, extra, part, key, True)
             values = minimised(outputs, part, state, params, found)
             means = metrics.means(values, part["mask"], required=("loss",))
+            if not jnp.issubdtype(values["loss"].dtype, jnp.inexact):
+                raise InputError(f"The loss is {values['loss'].dtype}: it needs floats to have a gradient.")
             return means["loss"].total / count, (_carried(extra, found), means)
 
         taken = gradient(objective)
@@ -85,7 +87,12 @@ def from_apply(
     def eval_step(state: State, batch: Batch, key: Key) -> Metrics:
         outputs, extra = apply(state.params, state.collections, batch, key, False)
         means = metrics.means(judge(outputs, batch, state, state.params, extra), batch["mask"])
-        return {**means, **statistics(outputs, batch)} if statistics else means
+        more = statistics(outputs, batch) if statistics else {}
+        if twice := sorted({*means} & {*more}):
+            raise InputError(
+                f"The loss and the statistics both give {', '.join(twice)}. Give one of them another name."
+            )
+        return {**means, **more}
 
     def predict_step(state: State, batch: Batch, key: Key) -> PyTree:
         return apply(state.params, state.collections, batch, key, False)[0]
@@ -97,8 +104,14 @@ def on_images(model: nn.Module, batch: Batch, train: bool) -> Any:
     """How most models are called: on the batch's images alone.
 
     Raises:
-      InputError: the images are bytes that nobody has scaled.
+      InputError: the images are bytes that nobody has scaled, or the model does not take `train`.
     """
+    taken = inspect.signature(type(model).__call__).parameters.values()
+    if not any(parameter.name == "train" or parameter.kind is parameter.VAR_KEYWORD for parameter in taken):
+        raise InputError(
+            f"{type(model).__name__} does not take `train`, a bool: models are called as model(image, train=...). Add "
+            "it, or give from_loss(..., call=lambda model, batch, train: model(batch['image']))."
+        )
     return model(check_scaled(batch["image"]), train=train)
 
 
@@ -165,9 +178,17 @@ def over_views(apply: Apply, views: Views) -> Apply:
       apply: as in `from_apply`.
       views: images [B, H, W, C] -> a sequence of such, as those of `jaxrec.augment.views`. Outputs that are no floating
         point numbers are the first view's.
+
+    Raises:
+      InputError: when traced, where an output has places, [B, H, W, ...], which a view would have moved.
     """
 
     def mean(*each: Array) -> Array:
+        if each[0].ndim > 2:
+            raise InputError(
+                f"views average outputs of an image, [B] or [B, K]; this network's are {list(each[0].shape)}, and "
+                "where a view has moved the image their places do not agree. Evaluate without views."
+            )
         return sum(each) / len(each) if jnp.issubdtype(each[0].dtype, jnp.inexact) else each[0]
 
     def seen(params: PyTree, extra: PyTree, batch: Batch, key: Key, train: bool) -> tuple[Any, PyTree]:

@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxrec.types import Array, Key, PyTree
 
-SMALLEST = 1e-24  # squared singular value that a matrix is divided by
+SMALLEST = 1e-24  # squared length of a vector that is divided by its length, and squared singular value likewise
 
 
 def first_vectors(params: PyTree, key: Key) -> PyTree:
@@ -31,7 +31,7 @@ def power_iteration(params: PyTree, vectors: PyTree) -> PyTree:
         matrix = _matrix(found[path])
         moved = (matrix @ vector) @ matrix
         # A matrix of zeros says nothing: the vector waits for it to change.
-        return jnp.where(jnp.any(moved != 0), _unit(moved), vector)
+        return jnp.where(jnp.sum(jnp.square(moved)) > SMALLEST, _unit(moved), vector)
 
     return unflatten_dict({path: improved(path, vector) for path, vector in flatten_dict(vectors).items()})
 

@@ -41,7 +41,7 @@ class Task(NamedTuple):
     """What the trainer runs. Each function is pure, written for the global batch, and compiled by the trainer.
 
     What the functions close over as jax arrays, such as a teacher's parameters, lies on the devices once, is an
-    argument of the compiled programs and in no checkpoint.
+    argument of the compiled programs and in no checkpoint; see `jaxrec.engine.lowering` for where it is not.
     """
 
     init: Callable[[Key, Batch], State]

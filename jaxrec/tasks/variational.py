@@ -98,7 +98,7 @@ class Spread(NamedTuple):
 
 
 def active_units(outputs: Mapping[str, Array], batch: Batch) -> dict[str, Spread]:
-    """The statistic of `Spread`: for `jaxrec.tasks.task.from_loss(..., statistics=active_units)`."""
+    """The statistic of `Spread`: for `jaxrec.tasks.one_loss.from_loss(..., statistics=active_units)`."""
     mask = batch["mask"][:, None]
     count = jnp.sum(batch["mask"], dtype=jnp.float32)
     mean = jnp.sum(jnp.where(mask, outputs["mean"], 0), axis=0) / jnp.maximum(count, 1)

@@ -166,3 +166,15 @@ def test_what_makes_no_batch_is_named(make, arrays, batch_size, said):
 def test_lists_of_numbers_are_arrays():
     batches = eval_batches({"image": arrays_of(5)["image"], "label": [4, 3, 2, 1, 0]}, batch_size=5)
     np.testing.assert_array_equal(batches.fetch(batches.resident, batches.host(0))["label"], [4, 3, 2, 1, 0])
+
+
+@pytest.mark.parametrize(
+    "ids", [np.arange(6) < 3, np.array([0.2, 1.7]), np.array([[0, 1]])], ids=["mask", "float", "2-D"]
+)
+def test_ids_are_whole_numbers(ids):
+    """A mask would be taken for the examples 0 and 1, again and again."""
+    for make in (train_batches, eval_batches):
+        with pytest.raises(
+            InputError, match=r"ids is .*: whole numbers \[n\] are wanted; of a mask \[N\], np.flatnonzero"
+        ):
+            make({"image": np.zeros((6, 2))}, batch_size=2, ids=ids)

@@ -1,6 +1,7 @@
 """What a compiled task offers besides training: predictions, any measure, arrays that are no constants."""
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +11,11 @@ import pytest
 
 from jaxrec.data.batches import eval_batches, train_batches
 from jaxrec.engine.checkpoint import Checkpoints
+from jaxrec.engine.hooks import stop_if_diverged
+from jaxrec.engine.loop import fit
 from jaxrec.engine.lowering import lower
 from jaxrec.engine.program import compile_task
-from jaxrec.errors import InputError
+from jaxrec.errors import DivergedError, InputError
 from jaxrec.metrics import Mean
 from jaxrec.tasks.average import with_average
 from jaxrec.tasks.one_loss import from_apply
@@ -168,3 +171,115 @@ def test_other_batches_of_the_same_arrays_need_no_other_program(program):
     for other in (train_batches(values, batch_size=8, **options) for values, options in others):
         with pytest.raises(InputError, match=r"Program.on: these batches are of other arrays, or of \d+ examples"):
             whole.on(other)
+
+
+class Product(NamedTuple):
+    """A metric of the same arrays as a mean, and with a field that is no array."""
+
+    total: jax.Array
+    count: jax.Array
+    power: int = 1
+
+    @classmethod
+    def merge(cls, parts):
+        return parts[0]
+
+    def compute(self):
+        return float(self.total * self.count) ** self.power
+
+
+jax.tree_util.register_pytree_node(
+    Product, lambda metric: ((metric.total, metric.count), metric.power), lambda power, pair: Product(*pair, power)
+)
+
+
+def test_measures_of_one_text_and_other_metrics_are_not_taken_for_each_other(program):
+    state, split = program.init(), eval_batches({"value": VALUES[:8]}, batch_size=8)
+
+    def of(metric):
+        return lambda state, batch, key: {"found": metric(jnp.sum(batch["value"]), jnp.sum(batch["mask"] * 1.0))}
+
+    total = float(VALUES[:8].sum())
+    found = [
+        program.evaluate(state, split, of(metric))["found"]
+        for metric in (Mean, Product, lambda *pair: Product(*pair, power=2))
+    ]
+    np.testing.assert_allclose(found, [total / 8, total * 8, (total * 8) ** 2])
+
+
+def test_measures_that_call_the_host_are_not_taken_for_each_other(program):
+    state, split = program.init(), eval_batches({"value": VALUES[:8]}, batch_size=8)
+
+    def of(function):
+        def measure(state, batch, key):
+            called = jax.pure_callback(function, jax.ShapeDtypeStruct((), jnp.float32), jnp.sum(batch["value"]))
+            return {"found": Mean(called, jnp.float32(1))}
+
+        return measure
+
+    found = [program.evaluate(state, split, of(function))["found"] for function in (np.sign, np.abs)]
+    assert found == [np.sign(VALUES[:8].sum()), abs(VALUES[:8].sum())]
+
+
+def test_passes_and_training_have_batches_of_their_own(program):
+    """A pass over endless batches would show examples twice; training on a pass would come to batches of padding."""
+    train, split = train_batches({"value": VALUES}, batch_size=8), eval_batches({"value": VALUES}, batch_size=8)
+    for measure in (program.evaluate, program.predict):
+        with pytest.raises(InputError, match=r"no end: make them of the same arrays by eval_batches"):
+            measure(program.init(), train)
+    with pytest.raises(InputError, match="end after one pass: make them of the same arrays by train_batches"):
+        compile_task(task_of(), split)
+
+
+def test_a_prediction_without_a_row_for_each_example_is_named(one_device):
+    def predict(state, batch, key):
+        return {"rows": batch["value"], "scale": state.params}
+
+    program = program_of(task_of()._replace(predict_step=predict), parallel=one_device)
+    with pytest.raises(InputError, match=r"a row for each of 8 examples; scale is \[\]"):
+        program.predict(program.init(), eval_batches({"value": VALUES}, batch_size=8))
+
+
+def test_an_array_of_train_metrics_that_diverged_is_said(one_device):
+    """As of several seeds, of which one has diverged."""
+    one = task_of()
+
+    def train_step(state, batch, key):
+        new, _ = one.train_step(state, batch, key)
+        return new, {"loss": Mean(jnp.array([jnp.nan, 1.0]), jnp.float32(1))}
+
+    program = program_of(one._replace(train_step=train_step), parallel=one_device)
+    with pytest.raises(DivergedError, match="train/loss"):
+        fit(program, steps=10, hooks=[stop_if_diverged])
+
+
+def test_a_measure_that_gives_no_metrics_is_told_how_they_are_made(program):
+    state, split = program.init(), eval_batches({"value": VALUES}, batch_size=8)
+    for wrong in (lambda s, b, k: b["value"], lambda s, b, k: {"m": b["value"]}, lambda s, b, k: 1.0):
+        with pytest.raises(InputError, match=r"gives .*wanted are metrics by name: jaxrec.metrics.means"):
+            program.evaluate(state, split, wrong)
+
+
+def test_a_state_of_another_model_is_refused_by_name(program):
+    split = eval_batches({"value": VALUES}, batch_size=8)
+    state = program.init()
+    with pytest.raises(
+        InputError, match=r"This state is of another task: params is float32\[2\], wanted is float32\[\]"
+    ):
+        program.evaluate(state.replace(params=jnp.zeros(2)), split)
+    with pytest.raises(InputError, match="This state is of another task: step is missing"):
+        program.predict({"params": state.params}, split)
+
+
+def test_a_run_that_goes_on_with_nan_says_so_once(one_device):
+    one = task_of()
+
+    def train_step(state, batch, key):
+        return one.train_step(state, batch, key)[0], {"loss": Mean(jnp.float32(jnp.nan), jnp.float32(1))}
+
+    program = program_of(one._replace(train_step=train_step), parallel=one_device)
+    with pytest.warns(
+        UserWarning, match="Not all train metrics are finite in steps 0 to 5, and the run goes on"
+    ) as said:
+        fit(program, steps=20)
+    assert len(said) == 1

@@ -9,7 +9,7 @@ from flax import linen
 from jaxrec import losses
 from jaxrec.errors import InputError
 from jaxrec.models import WhitenedCNN
-from jaxrec.tasks.task import from_loss
+from jaxrec.tasks.one_loss import from_loss
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from flax.traverse_util import flatten_dict
 from jaxrec import losses
 from jaxrec.data.batches import eval_batches, train_batches
 from jaxrec.engine.program import compile_task
+from jaxrec.errors import InputError
 from jaxrec.metrics import Mean
 from jaxrec.models import CNN
 from jaxrec.tasks.average import averaged, with_average
@@ -112,3 +113,14 @@ def test_what_is_no_floating_point_number_is_the_newest_value():
     assert (int(average.params["n"]), average.params["n"].dtype) == (3, jnp.int32)
     np.testing.assert_array_equal(average.extra["codes"], np.arange(3) * 8)
     assert 0 < float(average.params["x"]) < 3
+
+
+def test_an_average_of_an_average_is_refused():
+    def start(key, batch):
+        return State(jnp.zeros((), jnp.int32), {"x": jnp.float32(0)}, {}, {})
+
+    task = with_average(with_average(Task(start, None, None), 0.5), 0.9)
+    with pytest.raises(InputError, match="a state keeps one moving average"):
+        task.init(None, None)
+    with pytest.raises(InputError, match=r"decay = 2\): allowed is a number from 0 to below 1"):
+        with_average(task, 2)

@@ -158,3 +158,51 @@ def test_a_loss_of_another_form_is_refused_by_name(loss, said):
     task = from_apply(start, constant, loss, optax.sgd(RATE))
     with pytest.raises(InputError, match=said):
         step_of(task, batch_of())
+
+
+def test_views_of_outputs_that_have_places_are_refused():
+    """A mirrored image's map is mirrored as well: its mean with the other is of no place."""
+
+    def apply(params, extra, batch, key, train):
+        return batch["image"], extra
+
+    seen = over_views(apply, lambda image: [image, image[:, :, ::-1]])
+    with pytest.raises(InputError, match=r"views average outputs of an image, \[B\] or \[B, K\]"):
+        seen({}, {}, {"image": jnp.zeros((2, 4, 4, 1))}, None, False)
+
+
+def test_a_name_that_loss_and_statistics_share_is_refused():
+    def statistics(outputs, batch):
+        return {"loss": None}
+
+    task = from_apply(start, constant, lambda out, batch: {"loss": out}, optax.sgd(RATE), statistics=statistics)
+    with pytest.raises(InputError, match="The loss and the statistics both give loss"):
+        task.eval_step(task.init(jax.random.key(0), batch_of()), batch_of(), jax.random.key(0))
+
+
+def test_a_loss_without_a_gradient_is_refused():
+    task = from_apply(start, constant, lambda out, batch: {"loss": batch["label"]}, optax.sgd(RATE))
+    with pytest.raises(InputError, match=r"The loss is int\d+: it needs floats to have a gradient"):
+        step_of(task, batch_of())
+
+
+def test_a_model_that_does_not_take_train_is_told_how_it_is_called():
+    class Plain(nn.Module):
+        @nn.compact
+        def __call__(self, image):
+            return nn.Dense(3)(image.reshape(len(image), -1))
+
+    with pytest.raises(InputError, match=r"Plain does not take `train`.*call=lambda model, batch, train"):
+        from_loss(Plain(), losses.softmax_cross_entropy, optax.sgd(RATE)).init(jax.random.key(0), batch_of())
+
+
+def test_images_without_channels_are_said_to_be():
+    """Not the labels, of which there are as many as images."""
+    batch = {**batch_of(), "image": np.zeros((6, 2, 2), np.float32)}
+
+    def call(model, batch, train):
+        return jnp.zeros((2, 3))
+
+    task = from_loss(MLP(widths=(4,)), losses.softmax_cross_entropy, optax.sgd(RATE), call=call)
+    with pytest.raises(InputError, match=r"outputs have 2 rows for 6 labels. Images are \[B, H, W, C\]"):
+        step_of(task, batch)

@@ -85,3 +85,12 @@ def test_a_matrix_of_zeros_stays_one_and_is_left_when_it_changes():
     for _ in range(30):
         waiting = spectral.power_iteration(later, waiting)
     np.testing.assert_allclose(largest(spectral.normalise(later, waiting)["kernel"]), 1, rtol=1e-4)
+
+
+def test_a_small_matrix_is_divided_by_its_own_value():
+    small = {"kernel": 1e-5 * jnp.array([[2.0, 0.0], [0.0, 1.0], [0.0, 0.0]])}
+    vectors = {"kernel": jnp.array([0.6, 0.8])}
+    for _ in range(40):
+        vectors = spectral.power_iteration(small, vectors)
+    np.testing.assert_allclose(np.linalg.norm(vectors["kernel"]), 1, rtol=1e-5)
+    np.testing.assert_allclose(largest(spectral.normalise(small, vectors)["kernel"]), 1, rtol=1e-3)
