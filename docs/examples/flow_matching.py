@@ -47,7 +47,7 @@ def main(*, steps: int = 5000, seed: int = 0, picture: str | None = None) -> dic
     train = train_batches(data, batch_size=128, ids=np.arange(1200), seed=seed)
     task = from_loss(VELOCITY, lambda values, batch: {"loss": values}, optax.adam(1e-3), call=error, rngs=("noise",))
     program = compile_task(with_average(task, 0.999), train, seed=seed)
-    params = {"before": program.init().params, "after": averaged(fit(program, steps=steps)).params}
+    params = jax.device_get({"before": program.init().params, "after": averaged(fit(program, steps=steps)).params})
     noise = jax.random.normal(jax.random.key(seed), (600, 64))
     made = {name: np.asarray(sampled(each, noise, np.tile(classes, (60, 1)))) for name, each in params.items()}
     if picture:

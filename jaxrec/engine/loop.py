@@ -71,6 +71,7 @@ def fit(
         raise InputError(f"steps = {steps}: steps are counted up to {LAST_STEP:,} (int32). Ask for fewer.")
     if steps < 0 or steps != int(steps):
         raise InputError(f"steps = {steps}: a whole number of steps in all, 0 or more.")
+    steps = int(steps)  # it may have been an array: state.step + 500
     saved = (checkpoints.latest() if checkpoints else None) or 0
     step = saved or (0 if state is None else int(state.step))
     if step > steps:

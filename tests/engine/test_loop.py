@@ -137,8 +137,8 @@ def test_a_hook_answers_true_false_or_nothing(counting):
 def test_a_run_starts_from_a_state_and_leaves_it_usable(recogniser):
     """A run of 10 steps gone on by 10 more is that of 20, twice, from the same state."""
     unbroken, ten = fit(recogniser, steps=20), fit(recogniser, steps=10)
-    for _ in range(2):
-        assert_bits_equal(fit(recogniser, steps=20, state=ten), unbroken)
+    for steps in (20, ten.step + 10):
+        assert_bits_equal(fit(recogniser, steps=steps, state=ten), unbroken)
     assert int(ten.step) == 10
     with pytest.raises(InputError, match="steps = 5: the state has taken 10 steps already"):
         fit(recogniser, steps=5, state=ten)
