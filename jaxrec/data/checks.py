@@ -94,7 +94,7 @@ def _look_at_boxes(boxes: np.ndarray, image: np.ndarray, name: str) -> None:
 def _look_at_mask(mask: np.ndarray, image: np.ndarray, name: str) -> None:
     """Raises InputError unless a mask has a whole number for each pixel."""
     size = image.shape[1:3]
-    if mask.shape[1:] not in (size, (*size, 1)) or mask.dtype.kind not in "iu":
+    if mask.shape[1:] not in (size, (*size, 1)) or mask.dtype.kind not in "biu":
         raise InputError(
             f"{name} is {described(mask)}: it needs the class of each pixel, integers [n, {size[0]}, {size[1]}]."
         )

@@ -103,7 +103,7 @@ def fit(
         if finite and not all(np.isfinite(value).all() for value in means.values()):
             finite = False
             warnings.warn(
-                f"Not all train metrics are finite in steps {previous} to {step}, and the run goes on. Look at the rate "
+                f"Not all train metrics are finite in steps {previous} to {step}, and the run goes on. Look at rate "
                 "and at the images; jaxrec.engine.hooks.stop_if_diverged is a hook that ends such a run.",
                 stacklevel=2,
             )

@@ -227,7 +227,9 @@ def test_further_arrays_become_keys_of_a_batch(read):
     [
         ({"boxes_train": np.zeros((29, 4))}, "boxes_train has 29 rows and x_train has 30"),
         ({"boxes_train": np.full((30, 4), np.nan)}, "boxes_train holds NaN"),
-        ({"name_train": np.array(["a"] * 30)}, "name_train is <U1"),
+        ({"boxes_train": np.full((30, 1, 4), 6.0)}, "boxes_train reaches from 6 to 6: boxes are shares of height"),
+        ({"boxes_train": np.zeros((30, 4))}, r"boxes_train is float\d+\[30, 4\]: it needs floats"),
+        ({"segmentation_mask_train": np.zeros((30, 3, 3), int)}, "segmentation_mask_train is .*class of each pixel"),
         ({"code_train": np.full(30, 2**40)}, "code_train is int64.* beyond int32"),
         ({"seed_train": np.zeros(30)}, "seed_train cannot be used, batches say id, epoch, seed, mask of their rows"),
         ({"mask_train": np.zeros((30, 4, 5))}, "mask_train cannot be used"),
