@@ -1,4 +1,4 @@
-"""The examples of docs/examples/: of sixty lines at most, importing nothing but the library, and true of what they show."""
+"""The examples of docs/examples/: of sixty lines at most, on the library alone, and true of what they show."""
 
 import ast
 import importlib.util

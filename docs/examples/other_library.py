@@ -2,8 +2,7 @@
 
     python docs/examples/other_library.py
 
-Its parameters are learned, its batch statistics (Ioffe and Szegedy, 2015) are carried from step to step, and dropout
-(Srivastava et al., 2014) draws from the step's key. What was learned is an NNX network again.
+Its parameters are learned, its batch statistics are carried from step to step, and dropout draws from the step's key.
 """
 
 import jax
@@ -45,15 +44,15 @@ def apply(params, extra, batch, key, train):
 
 def main(*, steps: int = 500, seed: int = 0) -> dict[str, float]:
     """Trains; returns accuracies on the test images, the second without anything of jaxrec."""
-    digits = load_digits()
-    data = {"image": np.float32(digits.images[..., None]) / 16, "label": digits.target}
+    x, y = load_digits(return_X_y=True)
+    data = {"image": np.float32(x).reshape(-1, 8, 8, 1) / 16, "label": y}
     train = train_batches(data, batch_size=64, ids=np.arange(1500), seed=seed)
     test = eval_batches(data, batch_size=64, ids=np.arange(1500, 1797))
     program = compile_task(from_apply(init, apply, losses.softmax_cross_entropy, optax.adam(2e-3)), train, seed=seed)
     state = fit(program, steps=steps)
     net = nnx.merge(GRAPH, state.params, state.extra["batch_stats"])
     net.eval()
-    right = net(data["image"][1500:]).argmax(-1) == data["label"][1500:]
+    right = net(data["image"][1500:]).argmax(-1) == y[1500:]
     return {"accuracy": program.evaluate(state, test)["accuracy"], "accuracy_in_nnx": float(right.mean())}
 
 

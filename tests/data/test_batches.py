@@ -174,7 +174,5 @@ def test_lists_of_numbers_are_arrays():
 def test_ids_are_whole_numbers(ids):
     """A mask would be taken for the examples 0 and 1, again and again."""
     for make in (train_batches, eval_batches):
-        with pytest.raises(
-            InputError, match=r"ids is .*: whole numbers \[n\] are wanted; of a mask"
-        ):
+        with pytest.raises(InputError, match=r"ids is .*: whole numbers \[n\] are wanted; of a mask"):
             make({"image": np.zeros((6, 2))}, batch_size=2, ids=ids)

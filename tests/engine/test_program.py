@@ -263,9 +263,7 @@ def test_a_measure_that_gives_no_metrics_is_told_how_they_are_made(program):
 def test_a_state_of_another_model_is_refused_by_name(program):
     split = eval_batches({"value": VALUES}, batch_size=8)
     state = program.init()
-    with pytest.raises(
-        InputError, match=r"of another task: params is float32\[2\], wanted is float32\[\]"
-    ):
+    with pytest.raises(InputError, match=r"of another task: params is float32\[2\], wanted is float32\[\]"):
         program.evaluate(state.replace(params=jnp.zeros(2)), split)
     with pytest.raises(InputError, match="This state is of another task: step is missing"):
         program.predict({"params": state.params}, split)
@@ -278,8 +276,6 @@ def test_a_run_that_goes_on_with_nan_says_so_once(one_device):
         return one.train_step(state, batch, key)[0], {"loss": Mean(jnp.float32(jnp.nan), jnp.float32(1))}
 
     program = program_of(one._replace(train_step=train_step), parallel=one_device)
-    with pytest.warns(
-        UserWarning, match="Not all train metrics are finite in steps 0 to 5"
-    ) as said:
+    with pytest.warns(UserWarning, match="Not all train metrics are finite in steps 0 to 5") as said:
         fit(program, steps=20)
     assert len(said) == 1
