@@ -85,7 +85,7 @@ def test_images_of_several_labels_can_be_mixed(data):
             (),
             r"takes one label for each image, \[32\]; the batch's 'label' is int32\[32, 3\]. .* losses.binary",
         ),
-        (("loss={'name': 'hinge'}",), "For several labels of an image use losses.binary_cross_entropy"),
+        (("loss={'name': 'hinge'}",), "for several labels of an image use losses.binary_cross_entropy"),
     ],
     ids=["softmax_cross_entropy", "hinge"],
 )

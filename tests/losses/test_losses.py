@@ -257,7 +257,8 @@ def test_padding_may_hold_anything(name):
 
 
 ONE_LABEL = (
-    "This loss takes one label for each image, [6]; the batch's 'label' is {}. For several labels of an image use "
+    "This loss takes one label for each image, [6]; the batch's 'label' is {}. "
+    "Of one-hot rows give label.argmax(-1); for several labels of an image use "
 )
 SEVERAL = (
     "This loss takes several labels for each image, 0 or 1 for each class, [6, 4]; the batch's 'label' is {}. For one"
