@@ -271,7 +271,7 @@ SEVERAL = (
     [
         *((name, {"label": np.eye(6, 4)}, ONE_LABEL.format("float64[6, 4]")) for name in REFERENCES),
         ("hinge", {"label": np.zeros((6, 1), int)}, ONE_LABEL.format("int64[6, 1]")),
-        ("focal", {"label": np.zeros(5, int)}, ONE_LABEL.format("int64[5]")),
+        ("focal", {"label": np.zeros(5, int)}, "outputs have 6 rows for 5 labels. Images are [B, H, W, C]"),
         ("softmax_cross_entropy", {"label": np.zeros(6)}, "whole numbers; the batch's 'label' is float64[6]. Cast"),
         ("binary_cross_entropy", {"label": np.zeros(6, int)}, SEVERAL.format("int64[6]")),
         ("binary_cross_entropy", {"label": np.zeros((6, 3), int)}, SEVERAL.format("int64[6, 3]")),
