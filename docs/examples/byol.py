@@ -2,7 +2,7 @@
 
     python docs/examples/byol.py
 
-Measured on 297 test images, n = 3, a linear classifier of 100 codes: 73.5 ± 6.6 % before training, 85.6 ± 1.5 % after it.
+Measured on 297 images, n = 3, a linear classifier of 100 codes: 73.5 ± 6.6 % before training, 85.6 ± 1.5 % after it.
 """
 
 import jax
