@@ -30,7 +30,7 @@ CLAIMS = {
     "sam": ({"steps": 1000}, lambda found: found["sharpness_aware"] > found["plain"] + 0.02),
     "seeds_at_once": (
         {"steps": 100, "seeds": 3},
-        lambda found: found["accuracy"] > 0.8 and found["furthest_parameter"] < 1e-2,
+        lambda found: found["accuracy"] > 0.6 and found["furthest_parameter"] < 1e-2,
     ),
     "segmentation": ({"steps": 150}, lambda found: found["mean_iou"] > 0.5),
     "simclr": ({"steps": 200}, lambda found: found["trained"] > found["untrained"] + 0.05),
