@@ -46,12 +46,12 @@ LONG = (
 
 @pytest.fixture(scope="module")
 def stand_ins(tmp_path_factory) -> dict[str, str]:
-    """For each TFDS set a config names, 48 images of noise in its shape: the overriding data section."""
+    """For each TFDS set a config names, 64 images of noise in its shape: the overriding data section."""
     folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     sections = {}
     for name, shape in SHAPES.items():
         arrays = {}
-        for split, count in (("train", 32), ("validation", 8), ("test", 8)):
+        for split, count in (("train", 48), ("validation", 8), ("test", 8)):
             arrays[f"x_{split}"] = rng.integers(0, 256, (count, *shape), np.uint8)
             arrays[f"y_{split}"] = np.arange(count) % 10
         np.savez(folder / f"{name}.npz", classes=np.array(list("abcdefghij")), **arrays)

@@ -10,7 +10,7 @@ EXAMPLES = sorted((pathlib.Path(__file__).parents[1] / "docs" / "examples").glob
 
 # Name -> the short form that is run, and what has to be true of what it returns.
 CLAIMS = {
-    "byol": ({"steps": 1000}, lambda found: found["trained"] > found["untrained"]),
+    "byol": ({"steps": 400, "seed": 1}, lambda found: found["trained"] > found["untrained"] + 0.05),
     "distillation": ({"steps": 1000}, lambda found: found["taught"] > found["alone"] + 0.01),
     "flow_matching": ({"steps": 300}, lambda found: found["after"] < found["before"] / 10),
     "k_fold": ({"steps": 150, "folds": 3}, lambda found: found["accuracy"] > 0.85 and found["programs"] == 3),
@@ -18,7 +18,7 @@ CLAIMS = {
         {"steps": 80},
         lambda found: found["adapted"] > found["base"] + 0.3 and found["adapters"] < found["parameters"] / 10,
     ),
-    "mean_teacher": ({"steps": 1000}, lambda found: found["mean_teacher"] > found["labels_alone"] + 0.01),
+    "mean_teacher": ({"steps": 1000}, lambda found: found["mean_teacher"] > found["labels_alone"] + 0.03),
     "other_library": (
         {"steps": 150},
         lambda found: abs(found["accuracy"] - found["accuracy_in_nnx"]) < 1e-6 and found["accuracy"] > 0.7,
@@ -56,7 +56,9 @@ def test_an_example_is_short_and_stands_on_the_library_alone(path):
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_an_example_shows_what_it_says(path):
+def test_an_example_shows_what_it_says(path, one_device, monkeypatch):
+    # Eight devices of one CPU take up to five times as long, and give the same: tests/engine/test_sharding.py.
+    monkeypatch.setattr("jaxrec.engine.program.data_parallel", lambda: one_device)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
