@@ -34,14 +34,8 @@ SMALLER = {
 }
 FASTER = {"vae": {"nll_samples": 2}}  # what makes an experiment quick
 SHAPES = {"mnist": (28, 28, 1), "fashion_mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
-# Run by `make test-slow`: full schedules for a GPU, half a minute of compiling each, whose networks are tested
-# elsewhere; what differs from another config in a number; what `test_tasks.py` runs.
-LONG = (
-    *("cifar10_alexnet", "cifar10_cct", "cifar10_dcgan", "cifar10_densenet", "cifar10_fast_gpu", "cifar10_googlenet"),
-    *("cifar10_preact_resnet18", "cifar10_resnet20_paper", "cifar10_sngan", "cifar10_vae", "cifar10_vgg16"),
-    *("cifar10_vit_lite", "cifar10_wrn", "mnist_cnn_best", "mnist_dcgan", "mnist_denoising_autoencoder"),
-    *("mnist_iwae", "digits_autoencoder", "digits_gan", "digits_vae"),
-)
+# One of each kind of learning and of data; all others by `make test-slow`. What their networks compute is tested elsewhere.
+QUICK = ("cifar10_cnn", "digits_cnn", "mnist_autoencoder", "mnist_lstm", "mnist_mlp", "mnist_vae")
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +55,7 @@ def stand_ins(tmp_path_factory) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     "file",
-    [pytest.param(file, marks=pytest.mark.slow if file.stem in LONG else ()) for file in CONFIGS],
+    [pytest.param(file, marks=() if file.stem in QUICK else pytest.mark.slow) for file in CONFIGS],
     ids=lambda file: file.stem,
 )
 def test_config_runs(file, stand_ins, tmp_path, capsys):
