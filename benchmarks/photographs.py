@@ -31,7 +31,7 @@ CROPPED = (
 )
 THIRDS = 3
 SIZE = (500, 375)  # width, height
-GRAIN = 6  # deviation of brightness, of 255
+GRAIN = 8  # deviation of brightness, of 255
 
 
 def photograph(name: str) -> Image.Image:
@@ -62,7 +62,7 @@ def jpegs(count: int, seed: int):
     for number in range(count):
         label = number % (len(wholes) * THIRDS)
         stream = io.BytesIO()
-        part(wholes[label // THIRDS], label % THIRDS, rng).save(stream, "JPEG", quality=94)
+        part(wholes[label // THIRDS], label % THIRDS, rng).save(stream, "JPEG", quality=96)
         yield stream.getvalue(), label
 
 
