@@ -5,9 +5,11 @@ from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
+import optax
+from flax import linen as nn
 
 from experiments.experiment import Experiment, Train
-from experiments.images import check_unit_range, read_images
+from experiments.images import check_unit_range, in_unit_range, read_images
 from experiments.settings.make import make
 from experiments.settings.specs import AugmentSpecs, DataSpec, LossSpec, MixSpec, ModelSpec, OptimizerSpec
 from experiments.updates import Updates, make_optimizer
@@ -19,7 +21,8 @@ from jaxrec.output.layers import layer_table
 from jaxrec.tasks.average import with_average
 from jaxrec.tasks.gradients import accumulated
 from jaxrec.tasks.one_loss import from_loss
-from jaxrec.types import Array, Batch, Count, Loss, Seed, Weights
+from jaxrec.tasks.task import Task
+from jaxrec.types import Array, Batch, Count, Loss, Rate, Seed, Weights
 
 # What is shown of one label for each image, and of several.
 ONE_LABEL = ("loss", "accuracy", "ema_accuracy", "f1_macro", "auc", "ece")
@@ -97,17 +100,18 @@ def build(
     turned = [transforms.alternating_flip] if alternating_flip else []
     shuffled, splits = images.batches(transforms.chain(*turned, randomise, scale), scale)
     network, error = make(ModelSpec, model)(classes=len(dataset.classes)), make(LossSpec, loss)
-    task = from_loss(
+    task = recogniser(
         network,
         error,
         make_optimizer(optimizer, updates, steps=steps),
+        several=several,
+        test_views=test_views,
+        ema=updates.ema,
         train_loss=_weighted(error, class_weights, dataset.label[dataset.splits["train"]], len(dataset.classes)),
-        statistics=metrics.multilabel_predictions if several else metrics.predictions,
-        views=getattr(views, test_views) if test_views else None,
         gradient=accumulated(updates.accumulate),
     )
     return Experiment(
-        task=with_average(task, updates.ema) if updates.ema else task,
+        task=task,
         steps=steps,
         train=shuffled,
         splits=splits,
@@ -120,8 +124,43 @@ def build(
             "shape": dataset.image.shape[1:],
             "mean": mean.tolist(),
             "std": std.tolist(),
+            "several": several,
+            "unit_range": in_unit_range(dataset),
+            "crop": data.get("crop", 1.0),
         },
     )
+
+
+def recogniser(
+    network: nn.Module,
+    error: Loss,
+    tx: optax.GradientTransformation,
+    *,
+    several: bool,
+    test_views: Literal["mirror", "mirror_and_shift"] | None = None,
+    ema: Rate = 0.0,
+    **options: Any,
+) -> Task:
+    """The task of a recogniser, the same for training and for what asks a run afterwards.
+
+    Args:
+      network: called as `network(image, train=...)`, gives logits [B, K].
+      error: of an evaluation.
+      tx: the optimizer; of no matter where nothing is trained.
+      several: whether an image has several labels.
+      test_views: as in `build`.
+      ema: what a moving average keeps of itself at a step; 0 for none.
+      **options: more of `from_loss`.
+    """
+    task = from_loss(
+        network,
+        error,
+        tx,
+        statistics=metrics.multilabel_predictions if several else metrics.predictions,
+        views=getattr(views, test_views) if test_views else None,
+        **options,
+    )
+    return with_average(task, ema) if ema else task
 
 
 def _weighted(loss: Loss, weights: str | Weights | None, label: np.ndarray, classes: int) -> Loss:

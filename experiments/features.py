@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from experiments.settings.make import make
 from experiments.settings.specs import ModelSpec
-from experiments.stored import config_of, result_of, weights_of
+from experiments.stored import recogniser_of, result_of, weights_of
 from jaxrec.data import transforms
 from jaxrec.errors import InputError
 from jaxrec.types import Array, PyTree
@@ -59,10 +59,8 @@ def features_of(folder: str | None, shape: tuple[int, ...]) -> Features:
         return Features(jax.tree_util.Partial(lambda image: {"pixels": _rounded(image).reshape(len(image), -1)}), notes)
     what = "features"
     variables, step, average = weights_of(pathlib.Path(folder), what)
-    config = config_of(pathlib.Path(folder), what)
+    config = recogniser_of(pathlib.Path(folder), what)
     result = result_of(pathlib.Path(folder))
-    if config["experiment"] != "classify":
-        raise InputError(f"{what} = '{folder}': a run of '{config['experiment']}'. Name a run of 'classify'.")
     if result is None:
         raise InputError(f"{what} = '{folder}': that run is not finished. Let the same command finish it first.")
     notes = result["notes"]

@@ -123,8 +123,13 @@ def check_one_label(dataset: Dataset, what: str) -> np.ndarray:
     return dataset.one_label
 
 
-def check_unit_range(dataset: Dataset, what: str) -> None:
-    """Raises InputError, beginning with `what`, unless images are in [0, 1], as bytes are once they are scaled."""
+def in_unit_range(dataset: Dataset) -> bool:
+    """Whether images are in [0, 1], as bytes are once they are scaled."""
     image = dataset.image
-    if image.dtype != np.uint8 and not (image.min() >= 0 and image.max() <= 1):
+    return image.dtype == np.uint8 or bool(image.min() >= 0 and image.max() <= 1)
+
+
+def check_unit_range(dataset: Dataset, what: str) -> None:
+    """Raises InputError, beginning with `what`, unless images are in [0, 1]."""
+    if not in_unit_range(dataset):
         raise InputError(f"{what} images in [0, 1]: store uint8, or divide by the largest.")

@@ -11,6 +11,8 @@ from jaxrec.engine.checkpoint import Checkpoints
 from jaxrec.errors import InputError
 from jaxrec.types import PyTree
 
+NOTES = "data.json"  # what a run notes of its data before the first step
+
 
 @contextlib.contextmanager
 def chosen_checkpoint(folder: pathlib.Path, what: str) -> Iterator[tuple[Checkpoints, int]]:
@@ -50,6 +52,31 @@ def config_of(folder: pathlib.Path, what: str) -> dict[str, Any]:
     except InputError as error:
         raise InputError(f"{what} = '{folder}': that run's config.json cannot be used today. {error}") from error
     return config
+
+
+def recogniser_of(folder: pathlib.Path, what: str) -> dict[str, Any]:
+    """The config of a recogniser's run. Arguments and errors as in `config_of`, and for a run of another kind."""
+    config = config_of(folder, what)
+    if config["experiment"] != "classify":
+        raise InputError(f"{what} = '{folder}': a run of '{config['experiment']}'. Name a run of 'classify'.")
+    return config
+
+
+def notes_of(folder: pathlib.Path, what: str) -> dict[str, Any]:
+    """What a run has noted of its data, class names, moments and so on. Arguments as in `chosen_checkpoint`.
+
+    Raises:
+      InputError: an older version's run that is not finished, which has noted nothing yet.
+    """
+    if (folder / NOTES).exists():
+        return json.loads((folder / NOTES).read_text())
+    result = result_of(folder)
+    if result is None:
+        raise InputError(
+            f"{what} = '{folder}': that run has no {NOTES}, which an older version wrote when it was finished. Let the "
+            "same command go on."
+        )
+    return result["notes"]
 
 
 def weights_of(folder: pathlib.Path, what: str) -> tuple[PyTree, int, bool]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments.experiment import FinishedRun, prepare
 from experiments.settings.flags import completed
-from experiments.stored import weights_of
+from experiments.stored import NOTES, weights_of
 from jaxrec.engine import hooks
 from jaxrec.engine.checkpoint import Checkpoints
 from jaxrec.engine.loop import fit
@@ -18,7 +18,7 @@ from jaxrec.machine import startup
 from jaxrec.output import records, report
 from jaxrec.output.progress import ProgressLine
 from jaxrec.output.records import Records
-from jaxrec.output.workdir import owned, write_environment
+from jaxrec.output.workdir import owned, write_environment, write_json
 from jaxrec.tasks.task import State
 from jaxrec.tasks.transfer import submodule_of, transfer
 
@@ -72,6 +72,7 @@ def run(
         if start and (workdir / "result.json").exists():
             return report.show(workdir, "This run is finished; --fresh starts it anew.")
         write_environment(workdir, startup.device_line())
+        write_json(workdir / NOTES, experiment.notes)
         print(table if not start else f"Resuming {workdir} at step {start} of {experiment.steps}.")
         program = compile_task(
             experiment.task,

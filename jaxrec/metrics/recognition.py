@@ -7,11 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrec.errors import InputError, described
+from jaxrec.metrics.calibration import reliability, softmax
 from jaxrec.metrics.metric import concatenate, gather
 from jaxrec.metrics.scores import area_under_roc, mean_of_known, precision_recall_f1, rankings
 from jaxrec.types import Array, Batch
-
-BINS = 15  # of the calibration error, as in Guo et al. (2017)
 
 
 class Predictions(NamedTuple):
@@ -66,7 +65,7 @@ class Predictions(NamedTuple):
             )
         finite = np.isfinite(logits).all(-1)
         logits = np.where(finite[:, None], logits, 0)  # what this leads to is NaN or left out below
-        predicted, probabilities = np.argmax(logits, axis=-1), _softmax(logits)
+        predicted, probabilities = np.argmax(logits, axis=-1), softmax(logits)
         confusion = _confusion(label, predicted, classes)
         guessed, support = confusion.sum(axis=0), confusion.sum(axis=1)
         precision, recall, f1 = by_class = precision_recall_f1(np.diag(confusion), guessed, support)
@@ -79,7 +78,7 @@ class Predictions(NamedTuple):
             "f1_micro": np.mean(predicted == label),
             "f1_weighted": np.average(f1, weights=support),
             "auc": mean_of_known(map(area_under_roc, curves)),
-            "ece": _calibration_error(probabilities.max(-1), predicted == label),
+            "ece": reliability(probabilities.max(-1), predicted == label).error,
         }
         if classes > 5:
             numbers["top_5"] = np.mean(_rank(logits, label) < 5)
@@ -111,13 +110,6 @@ def predictions(logits: Array, batch: Batch) -> dict[str, Predictions]:
     return {"": Predictions(logits.astype(jnp.float32), batch["label"], batch["mask"])}
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    """In float64: [N, K]."""
-    logits = logits.astype(np.float64)
-    powers = np.exp(logits - logits.max(-1, keepdims=True))
-    return powers / powers.sum(-1, keepdims=True)
-
-
 def _confusion(label: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
     """How often each label got each prediction: [K, K] int64."""
     return np.bincount(label * np.int64(classes) + predicted, minlength=classes**2).reshape(classes, classes)
@@ -128,9 +120,3 @@ def _rank(logits: np.ndarray, label: np.ndarray) -> np.ndarray:
     own = np.take_along_axis(logits, label[:, None], axis=-1)
     earlier = np.arange(logits.shape[-1])[None] < label[:, None]
     return np.sum((logits > own) | ((logits == own) & earlier), axis=-1)
-
-
-def _calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
-    """Expected calibration error over bins (m / BINS, (m + 1) / BINS] of confidence (Guo et al., 2017, equation 3)."""
-    bins = np.ceil(confidence * BINS).astype(np.int64)
-    return np.abs(np.bincount(bins, weights=correct - confidence)).sum() / len(confidence)

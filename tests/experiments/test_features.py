@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import launch
-from experiments import classify, features
+from experiments import classify, features, stored
 from experiments.experiment import prepare
 from experiments.images import read_images
 from experiments.judge import judge_of, train_images_like
@@ -409,6 +409,6 @@ def test_bad_input_is_one_line(recogniser, generated, tmp_path, monkeypatch, cap
     monkeypatch.setattr(features, "result_of", lambda folder: None)
     assert launch.main(["distance", made, features_flag]) == 2
     assert "that run is not finished" in capsys.readouterr().err
-    monkeypatch.setattr(features, "config_of", lambda folder, what: {"experiment": "vae"})
+    monkeypatch.setattr(stored, "config_of", lambda folder, what: {"experiment": "vae"})
     assert launch.main(["distance", made, features_flag]) == 2
     assert "a run of 'vae'. Name a run of 'classify'" in capsys.readouterr().err
