@@ -34,6 +34,12 @@ class BadPictureError(InputError):
     """A file that is no readable picture; the line names the file and says why."""
 
 
+def shown(path: pathlib.Path | str) -> str:
+    """A path for a message of one line, whatever its name holds: line ends, bytes that are no text."""
+    text = str(path)
+    return text if text.isprintable() else ascii(text)
+
+
 class Picture(NamedTuple):
     """What a file holds."""
 
@@ -82,7 +88,7 @@ def decode_picture(
     name: str | None = None,
 ) -> Picture:
     """As `read_picture`, without its warning: what there is to say of a picture is told beside its pixels."""
-    name = name or (str(file) if isinstance(file, pathlib.Path) else "a picture")
+    name = name or (shown(file) if isinstance(file, pathlib.Path) else "a picture")
     with _named(name), contextlib.closing(_stream(file, name)) as stream:
         picture, animated = _opened(stream, name)
         width, height = picture.size
@@ -96,7 +102,7 @@ def stored_size(file: pathlib.Path | bytes, *, name: str | None = None) -> tuple
     Raises:
       BadPictureError: as `read_picture`, as far as the header shows it.
     """
-    name = name or (str(file) if isinstance(file, pathlib.Path) else "a picture")
+    name = name or (shown(file) if isinstance(file, pathlib.Path) else "a picture")
     with _named(name), contextlib.closing(_stream(file, name)) as stream:
         picture, _ = _opened(stream, name)
         width, height = picture.size

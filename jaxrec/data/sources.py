@@ -17,12 +17,10 @@ import numpy as np
 
 from jaxrec.data.batches import Dataset
 from jaxrec.data.checks import LETTERS, Parts, array_name, checked, look_for_classes
+from jaxrec.data.splits import SPLITS, with_held_out
 from jaxrec.errors import InputError, did_you_mean
 from jaxrec.machine.folders import cache_folder, data_folder
 from jaxrec.types import Count, Rate, Seed
-
-TEST_SHARE = 0.2  # held out as the test split where a set has none
-SPLITS = ("train", "validation", "test")
 
 
 def digits(*, validation: Rate = 0.1, split_seed: Seed = 0) -> Dataset:
@@ -240,28 +238,14 @@ def _dataset(parts: Parts, classes: list[str] | None, validation: float, split_s
         stop = start + len(part["image"])
         splits[split] = np.arange(start, stop, dtype=np.int32)
         start = stop
-    for split, share, seed in (("test", TEST_SHARE, 0), ("validation", validation, split_seed)):
-        if split not in splits and share:
-            splits["train"], splits[split] = _hold_out(splits["train"], data.one_label, share, seed, split, where)
+    splits = with_held_out(
+        splits,
+        data.one_label,
+        validation=validation,
+        split_seed=split_seed,
+        where=where,
+        what={split: array_name("image", split) for split in SPLITS},
+    )
     if "label" in arrays:
         look_for_classes(data.label, splits, names, where)
-    return data._replace(splits={split: splits[split] for split in SPLITS if split in splits})
-
-
-def _hold_out(
-    ids: np.ndarray, label: np.ndarray | None, share: float, seed: int, split: str, where: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Splits ids into (kept, held out), each class in the same proportion where there are labels [N]."""
-    from sklearn.model_selection import train_test_split  # takes a second to import
-
-    own = None if label is None else label[ids]
-    try:
-        kept, held = train_test_split(ids, test_size=share, random_state=seed, stratify=own)
-    except ValueError:
-        _, counts = np.unique([] if own is None else own, return_counts=True)
-        by_class = f" of {len(counts)} classes, {counts.min()} of the rarest," if len(counts) else ""
-        raise InputError(
-            f"{where}: {len(ids):,} training examples{by_class} are too few to hold {share:.0%} of them out as the "
-            f"{split} split{', some of each class' * bool(len(counts))}. Add examples, or {array_name('image', split)}."
-        ) from None
-    return np.sort(kept), np.sort(held)
+    return data._replace(splits=splits)

@@ -1,0 +1,59 @@
+"""Holding splits out of the training examples of a set that has none."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from jaxrec.errors import InputError
+
+SPLITS = ("train", "validation", "test")
+TEST_SHARE = 0.2  # held out as the test split where a set has none
+
+
+def with_held_out(
+    splits: Mapping[str, np.ndarray],
+    label: np.ndarray | None,
+    *,
+    validation: float,
+    split_seed: int,
+    where: str,
+    what: Mapping[str, str],
+) -> dict[str, np.ndarray]:
+    """The splits, with those that are missing held out of train, each class in the same proportion.
+
+    Args:
+      splits: ids of what there is; train at least.
+      label: [N] of all examples, or None.
+      validation: share of train to hold out; 0 holds none out. A fifth is always held out for the test split.
+      split_seed: which ones; those of the test split are always the same.
+      where: what a message begins with.
+      what: split -> what the user may add instead, for a message.
+
+    Raises:
+      InputError: there are too few examples.
+    """
+    splits = dict(splits)
+    for split, share, seed in (("test", TEST_SHARE, 0), ("validation", validation, split_seed)):
+        if split not in splits and share:
+            advice = f"Add examples, or {what[split]}."
+            splits["train"], splits[split] = _hold_out(splits["train"], label, share, seed, split, where, advice)
+    return {split: splits[split] for split in SPLITS if split in splits}
+
+
+def _hold_out(
+    ids: np.ndarray, label: np.ndarray | None, share: float, seed: int, split: str, where: str, advice: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Splits ids into (kept, held out), each class in the same proportion where there are labels [N]."""
+    from sklearn.model_selection import train_test_split  # takes a second to import
+
+    own = None if label is None else label[ids]
+    try:
+        kept, held = train_test_split(ids, test_size=share, random_state=seed, stratify=own)
+    except ValueError:
+        _, counts = np.unique([] if own is None else own, return_counts=True)
+        by_class = f" of {len(counts)} classes, {counts.min()} of the rarest," if len(counts) else ""
+        raise InputError(
+            f"{where}: {len(ids):,} training examples{by_class} are too few to hold {share:.0%} of them out as the "
+            f"{split} split{', some of each class' * bool(len(counts))}. {advice}"
+        ) from None
+    return np.sort(kept), np.sort(held)
