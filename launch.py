@@ -1,8 +1,11 @@
-"""The one entry point: trains what a config asks for, or looks at data, rates, what a run makes, or the machine.
+"""The one entry point: trains what a config asks for, looks at data, asks runs for answers and images, or the machine.
 
     python launch.py --config=FILE [--config.KEY=VALUE ...] [options]
     python launch.py show_data --config=FILE ...    a picture of training images, stored and augmented
     python launch.py lr_find --config=FILE ...      a picture of the loss over a growing learning rate
+    python launch.py predict --run=RUN IMAGES... [--out=predictions.csv --top=1 --uncertainty]    a CSV of answers
+    python launch.py evaluate --run=RUN [--split=test --data=SET --corrupt=gaussian_noise,...]    its metrics elsewhere
+    python launch.py calibrate --run=RUN            probabilities that can be believed, and a picture of them
     python launch.py sample --workdir=RUN [--images=64 --seed=0 --classes=0,1,2]    images that a run makes
     python launch.py distance --generated=FILE [--real=FILE] [--features=RUN]       how far they are from real ones
     python launch.py doctor
@@ -64,11 +67,12 @@ def main(argv: list[str]) -> int:
         with allowing(package for packages in options.allow for package in packages.split(",")):
             config, name, left = from_flags(rest) if configured else ({}, "", rest)
             words = options(["launch.py", *left])[1:]
-            if words != [command] * bool(command):
+            known = [command] * bool(command)
+            if words[:1] != known or (words[1:] and not command_line.takes_words(command)):
                 allowed = ", ".join(("doctor", *command_line.COMMANDS))
                 raise InputError(f"Unknown command {' '.join(words)!r}. There are: {allowed}; the rest are --flags.")
-            own = command_line.read_flags(command, options) if command else {}
-            folder = options.workdir or ("/".join(("runs", *words, name)) if configured else None)
+            own = command_line.read_flags(command, options, words[1:]) if command else {}
+            folder = options.workdir or ("/".join(("runs", *known, name)) if configured else None)
             return launch(config, folder and pathlib.Path(folder), options, command, own)
     except (InputError, DivergedError, flags.Error) as error:
         if "--debug" in argv:
@@ -93,12 +97,13 @@ def launch(config: dict, workdir: pathlib.Path | None, options: Any, command: st
     """Starts JAX and carries a command or a config out; `--smoke` stops a run halfway once, so that it resumes too."""
     from experiments.commands.repeat import repeat
     from experiments.commands.run import run
-    from experiments.settings.command_line import call
+    from experiments.settings.command_line import call, takes
     from jaxrec.machine import startup
 
     startup.select_platform(options.platform)
     print(*filter(None, (startup.device_line(), startup.use_compile_cache())), sep="\n", flush=True)
     given = [f"--{name}" for name in ("seeds", "fresh", "smoke") if options[name].value]
+    given += ["--workdir"] * bool(command and options.workdir and not takes(command, "workdir"))
     if given and (command or {"--seeds", "--smoke"} <= set(given)):
         raise InputError(f"{' and '.join([*given, *[command] * bool(command)])} do not go together. Leave one out.")
     if command:

@@ -1,7 +1,12 @@
 """jaxrec: image recognition research in JAX. What a notebook needs is offered here by name; the rest is in its room."""
 
 import importlib
+import os
+import pathlib
+import sys
 from typing import Any
+
+from jaxrec.errors import InputError
 
 # Looked up when asked for: a config is refused before JAX is imported, and the doctor works where JAX is missing.
 _HOMES = {
@@ -26,7 +31,30 @@ _HOMES = {
 }
 _ROOMS = ("augment", "data", "engine", "layers", "losses", "machine", "metrics", "models", "optim", "output", "tasks")
 
-__all__ = [*_HOMES, *_ROOMS]
+__all__ = [*_HOMES, *_ROOMS, "load"]
+
+
+def load(run: str | os.PathLike, **options: Any) -> Any:
+    """A recogniser's run as an `experiments.predictor.Predictor`: called on images it gives probabilities [N, K].
+
+    The one name here that is not of this package: what a run's config means, `experiments/` beside it knows.
+
+    Args:
+      run: the run's folder.
+      **options: of `experiments.predictor.load`.
+
+    Raises:
+      InputError: `experiments/` is not there; and what `experiments.predictor.load` raises.
+    """
+    root = pathlib.Path(__file__).parents[1]
+    if not (root / "experiments" / "predictor.py").exists():
+        raise InputError(
+            f"jaxrec.load needs the folder experiments/ of jaxrec's repository, and {root} has none. Install from a "
+            "clone, pip install -e ."
+        )
+    if str(root) not in sys.path:  # an editable install offers jaxrec/ alone
+        sys.path.append(str(root))
+    return importlib.import_module("experiments.predictor").load(run, **options)
 
 
 def __getattr__(name: str) -> Any:

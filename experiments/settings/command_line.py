@@ -12,7 +12,7 @@ from experiments.settings.flags import literal
 from experiments.settings.schema import arguments_of, check_call
 from jaxrec.errors import InputError
 
-COMMANDS = ("show_data", "lr_find", "sample", "distance")
+COMMANDS = ("show_data", "lr_find", "predict", "evaluate", "calibrate", "sample", "distance")
 GIVEN = ("config", "workdir")  # arguments that are no flags of the command's own
 
 
@@ -29,22 +29,53 @@ def takes(command: str, argument: str) -> bool:
     return argument in arguments_of(f"experiments.commands.{command}", command)
 
 
+def takes_words(command: str) -> str | None:
+    """The argument that takes the words of the command line which are no flags: the one annotated by `Paths`."""
+    return next((name for name, kinds in _own(command).items() if "Paths" in kinds), None)
+
+
 def define_flags(command: str, options: flags.FlagValues) -> None:
     """Defines a flag for each argument of a command, as text: what it may be, `read_flags` finds out."""
-    for name in arguments_of(f"experiments.commands.{command}", command):
-        if name not in GIVEN:
+    for name, kinds in _own(command).items():
+        if "bool" in kinds:
+            flags.DEFINE_bool(name, None, "", flag_values=options)
+        elif name != takes_words(command):
             flags.DEFINE_string(name, None, "", flag_values=options)
 
 
-def read_flags(command: str, options: flags.FlagValues) -> dict[str, Any]:
-    """The command's own arguments, checked by its signature, defaults filled in; a value is a literal or else text.
+def read_flags(command: str, options: flags.FlagValues, words: Sequence[str] = ()) -> dict[str, Any]:
+    """The command's own arguments, checked by its signature, defaults filled in.
+
+    Args:
+      command: its name.
+      options: the flags; a value is a Python literal or else text, and text in any case where the argument is.
+      words: what stands on the command line besides, for `takes_words`.
 
     Raises:
       InputError: one is missing, or not of its kind.
     """
-    own = [name for name in arguments_of(f"experiments.commands.{command}", command) if name not in GIVEN]
-    values = {name: literal(options[name].value) for name in own if options[name].present}
+    own, takes_them = _own(command), takes_words(command)
+    values = {
+        name: _value(options[name].value, kinds)
+        for name, kinds in own.items()
+        if name != takes_them and options[name].present
+    }
+    if words:
+        values[takes_them] = tuple(words)
     return check_call(f"experiments.commands.{command}", command, values, GIVEN)
+
+
+def _own(command: str) -> dict[str, set[str | None]]:
+    """The arguments of a command that are its flags or words, and what they are annotated by."""
+    arguments = arguments_of(f"experiments.commands.{command}", command)
+    return {name: kinds for name, kinds in arguments.items() if name not in GIVEN}
+
+
+def _value(given: str | bool, kinds: set[str | None]) -> Any:
+    """What a flag says: a folder may be called 2024."""
+    if "Names" in kinds and isinstance(given, str):
+        return tuple(given.split(","))
+    return given if "str" in kinds or isinstance(given, bool) else literal(given)
 
 
 def call(command: str, config: Mapping[str, Any], workdir: pathlib.Path | None, own: Mapping[str, Any]) -> int:

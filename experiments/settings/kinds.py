@@ -36,6 +36,10 @@ def _labels(value: Any) -> bool:
     return isinstance(value, list | tuple) and all(_whole(v) and v >= 0 for v in value)
 
 
+def _texts(value: Any) -> bool:
+    return isinstance(value, list | tuple) and bool(value) and all(isinstance(v, str) and v for v in value)
+
+
 def _pattern(value: Any) -> bool:
     try:
         return isinstance(value, str) and bool(re.compile(value))
@@ -60,6 +64,8 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "Milestones": ("a sequence of increasing numbers from 0 to 1", _milestones),
     "Weights": ("a sequence of numbers, 0 or more, one of them above 0", _weights),
     "Labels": ("a sequence of whole numbers, 0 or more", _labels),
+    "Names": ("one name or more, with commas between", _texts),
+    "Paths": ("one path or more", _texts),
     "Pattern": ("a regular expression", _pattern),
     "Factors": ("a sequence of (regular expression, number of 0 or more)", _factors),
     "Seed": ("a whole number from 0 to 2**32 - 1", lambda v: _whole(v) and 0 <= v < 2**32),

@@ -75,9 +75,12 @@ def outside(config: Any, path: str = "config") -> Iterator[tuple[str, str]]:
                 yield from outside(value, f"{path}.{key}")
 
 
-def arguments_of(module: str, name: str) -> list[str]:
-    """The names of a function's arguments, read from the source."""
-    return list(signature(lookup(module, name)))
+def arguments_of(module: str, name: str) -> dict[str, set[str | None]]:
+    """A function's arguments, read from the source: name -> the names of what it is annotated by."""
+    return {
+        argument: set(map(name_of, options_of(found.annotation) or [found.annotation]))
+        for argument, found in signature(lookup(module, name)).items()
+    }
 
 
 def check_call(module: str, name: str, values: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
