@@ -186,7 +186,7 @@ MUTATIONS = [
     ),
     # What it is fed.
     Mutation(
-        "data/sources.py",
+        "data/splits.py",
         "return np.sort(kept), np.sort(held)",
         "return np.sort(held), np.sort(kept)",
         ("data/test_sources.py::test_digits_splits_are_separate_and_stratified",),

@@ -120,7 +120,7 @@ def build(
         headline=SEVERAL_LABELS if several else ONE_LABEL,
         table=lambda: layer_table(network, dataset.image[:1].astype("float32")),
         notes={
-            "classes": dataset.classes,
+            **images.notes,
             "shape": dataset.image.shape[1:],
             "mean": mean.tolist(),
             "std": std.tolist(),

@@ -33,7 +33,8 @@ class Images(NamedTuple):
     def notes(self) -> dict[str, Any]:
         """For `Experiment.notes`, of images that are not standardised."""
         channels = self.dataset.image.shape[-1]
-        return {"classes": self.dataset.classes, "mean": [0.0] * channels, "std": [1.0] * channels}
+        notes = {"classes": self.dataset.classes, "mean": [0.0] * channels, "std": [1.0] * channels}
+        return {**notes, "skipped": self.dataset.skipped} if self.dataset.skipped else notes
 
 
 def read_images(

@@ -24,7 +24,7 @@ class Named(NamedTuple):
     many: bool = False  # whether the section is a sequence of sections
 
 
-DataSpec = Annotated[Mapping, Named(("jaxrec.data.sources",), returns=("Dataset",))]
+DataSpec = Annotated[Mapping, Named(("jaxrec.data.sources", "jaxrec.data.folders"), returns=("Dataset",))]
 AugmentSpecs = Annotated[
     Sequence[Mapping], Named(("jaxrec.augment",), begins=(("image", "example"), ("key",)), many=True)
 ]

@@ -34,6 +34,7 @@ class Dataset(NamedTuple):
     arrays: Mapping[str, np.ndarray]
     splits: Mapping[str, np.ndarray]  # {"train": ids, "validation": ids, "test": ids}, disjoint
     classes: tuple[str, ...] = ()  # K names; none where there are no labels
+    skipped: tuple[str, ...] = ()  # a line for each file that is no readable picture and was left out
 
     @property
     def image(self) -> np.ndarray:

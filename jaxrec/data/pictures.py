@@ -117,28 +117,26 @@ def _named(name: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except MemoryError:
-        raise BadPictureError(f"{name}: this machine's memory is too small for it. Make the picture smaller.") from None
+    except MemoryError:  # not the file's fault, nor is a disk's error: another day it can be read
+        raise InputError(f"{name}: this machine's memory is too small for it. Make the picture smaller.") from None
     except Exception as error:  # Pillow's readers raise whatever they stumble over: OSError, SyntaxError, struct.error
         why = " ".join(str(error).split()) or type(error).__name__
-        raise BadPictureError(f"{name}: cannot be decoded ({why}). Replace the file or take it out.") from None
+        if not isinstance(error, OSError) or error.errno is None:
+            raise BadPictureError(f"{name}: cannot be decoded ({why}). Replace the file or take it out.") from None
+        kind = BadPictureError if isinstance(error, FileNotFoundError | PermissionError) else InputError
+        raise kind(f"{name}: cannot be read ({error.strerror}).") from None
 
 
 def _stream(file: pathlib.Path | bytes, name: str) -> io.BufferedIOBase:
     """The content of a file, opened."""
-    try:
-        if isinstance(file, bytes):
-            stream, length = io.BytesIO(file), len(file)
-        else:
-            status = file.stat()
-            if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
-                what = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
-                raise BadPictureError(f"{name}: {what}, and a picture is a file.")
-            stream, length = file.open("rb"), status.st_size
-    except FileNotFoundError:
-        raise BadPictureError(f"{name}: no such file.") from None
-    except OSError as error:
-        raise BadPictureError(f"{name}: cannot be read ({error.strerror or error}).") from None
+    if isinstance(file, bytes):
+        stream, length = io.BytesIO(file), len(file)
+    else:
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+            what = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+            raise BadPictureError(f"{name}: {what}, and a picture is a file.")
+        stream, length = file.open("rb"), status.st_size
     if not length:
         stream.close()
         raise BadPictureError(f"{name}: an empty file, 0 bytes. Replace the file or take it out.")

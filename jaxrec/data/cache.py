@@ -1,0 +1,46 @@
+"""Arrays that take time to make, kept in the user's cache folder."""
+
+import os
+import pathlib
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from jaxrec.errors import InputError
+
+
+def save_arrays(cache: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes an `.npz`, whole or not at all: a killed run leaves no half-written cache.
+
+    Raises:
+      InputError: it cannot be written.
+    """
+    partial = cache.with_suffix(f".{os.getpid()}.npz")
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(partial, **arrays)
+        partial.replace(cache)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise InputError(
+            f"{cache}: the cache cannot be written ({error.strerror or error}). Make room, or let XDG_CACHE_HOME name "
+            "another folder."
+        ) from None
+
+
+def kept_arrays(cache: pathlib.Path, make: Callable[[], Mapping[str, np.ndarray]]) -> Mapping[str, np.ndarray]:
+    """The arrays that are kept there; where there are none, or they are damaged, those made now."""
+    try:
+        # Opened here, for np.load leaves a file open that it cannot read.
+        with cache.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        warnings.warn(f"{cache}: a damaged cache ({error}), made anew.", stacklevel=2)
+    arrays = make()
+    save_arrays(cache, arrays)
+    return arrays
