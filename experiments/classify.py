@@ -126,7 +126,7 @@ def build(
             "std": std.tolist(),
             "several": several,
             "unit_range": in_unit_range(dataset),
-            "crop": data.get("crop", 1.0),
+            "crop": data.get("crop", 1.0) if data.get("size") else 1.0,  # of a picture that is resized
         },
     )
 

@@ -7,7 +7,6 @@ built from config.json and data.json by the functions that training uses.
 import collections
 import io
 import itertools
-import json
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,12 +21,13 @@ import optax
 from experiments.classify import recogniser
 from experiments.settings.make import make
 from experiments.settings.specs import LossSpec, ModelSpec
-from experiments.stored import notes_of, recogniser_of, weights_of
+from experiments.stored import notes_of, read_json, recogniser_of, state_of
 from jaxrec.data import transforms
 from jaxrec.data.pictures import read_picture
 from jaxrec.errors import InputError, described
 from jaxrec.metrics.calibration import softmax
 from jaxrec.sharding import data_parallel
+from jaxrec.tasks.average import averaged
 from jaxrec.tasks.task import State
 from jaxrec.types import Array
 
@@ -209,7 +209,7 @@ def load(run: str | os.PathLike, *, batch_size: int = BATCH, what: str = "run") 
         `--allow` does not.
     """
     folder = pathlib.Path(run)
-    variables, step, _ = weights_of(folder, what)
+    state, step = state_of(folder, what)
     config, notes = recogniser_of(folder, what), notes_of(folder, what)
     if "shape" not in notes:
         raise InputError(f"{what} = '{folder}': an older version's run, which does not say what shape its images have.")
@@ -221,7 +221,7 @@ def load(run: str | os.PathLike, *, batch_size: int = BATCH, what: str = "run") 
         test_views=config["test_views"],
     )
     look, parallel = evaluation_transform(notes), data_parallel()
-    state = parallel.everywhere(State(np.int32(step), variables["params"], (), variables["extra"]))
+    state = parallel.everywhere(averaged(state))
 
     @jax.jit
     def logits(state: State, image: Array) -> Array:
@@ -253,8 +253,8 @@ def several_labels(config: dict[str, Any], notes: dict[str, Any]) -> bool:
 def _temperature(folder: pathlib.Path, step: int) -> float | None:
     """The temperature of a run that was calibrated at this step."""
     file = folder / CALIBRATION
-    found = json.loads(file.read_text()) if file.exists() else {}
-    return found["temperature"] if found.get("step") == step else None
+    found = read_json(file) if file.exists() else {}
+    return found["temperature"] if found.get("step") == step else None  # else it has learned on since
 
 
 def _one_by_one(images: Any, shape: tuple[int, int, int]) -> Iterator[Image]:

@@ -9,6 +9,8 @@ from typing import Any
 from experiments.settings.flags import from_flags
 from jaxrec.engine.checkpoint import Checkpoints
 from jaxrec.errors import InputError
+from jaxrec.tasks.average import averaged, learned
+from jaxrec.tasks.task import AVERAGE, State
 from jaxrec.types import PyTree
 
 NOTES = "data.json"  # what a run notes of its data before the first step
@@ -38,7 +40,15 @@ def chosen_checkpoint(folder: pathlib.Path, what: str) -> Iterator[tuple[Checkpo
 def result_of(folder: pathlib.Path) -> dict[str, Any] | None:
     """What result.json holds, or None of a run that is not finished."""
     file = folder / "result.json"
-    return json.loads(file.read_text()) if file.exists() else None
+    return read_json(file) if file.exists() else None
+
+
+def read_json(file: pathlib.Path) -> Any:
+    """What a JSON file holds. Raises InputError where it is none."""
+    try:
+        return json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file}: cannot be read ({error}). Take the file away, or name another run.") from None
 
 
 def config_of(folder: pathlib.Path, what: str) -> dict[str, Any]:
@@ -69,7 +79,7 @@ def notes_of(folder: pathlib.Path, what: str) -> dict[str, Any]:
       InputError: an older version's run that is not finished, which has noted nothing yet.
     """
     if (folder / NOTES).exists():
-        return json.loads((folder / NOTES).read_text())
+        return read_json(folder / NOTES)
     result = result_of(folder)
     if result is None:
         raise InputError(
@@ -79,15 +89,21 @@ def notes_of(folder: pathlib.Path, what: str) -> dict[str, Any]:
     return result["notes"]
 
 
+def state_of(folder: pathlib.Path, what: str) -> tuple[State, int]:
+    """What a run has learned, without its optimizer's state, and the step. Arguments as in `chosen_checkpoint`."""
+    with chosen_checkpoint(folder, what) as (checkpoints, step):
+        stored = checkpoints.read(step)
+    extra = dict(stored.get("extra") or {})  # nothing is stored of a dictionary that is empty
+    if AVERAGE in extra:
+        extra[AVERAGE] = {"params": {}, "extra": {}, **extra[AVERAGE]}
+    return State(stored["step"], stored["params"], (), extra), step
+
+
 def weights_of(folder: pathlib.Path, what: str) -> tuple[PyTree, int, bool]:
     """What a run has learned, {"params": ..., "extra": ...}, its step, and whether it is a moving average.
 
     Where a run keeps a moving average, that is what was measured and chosen. Arguments and errors as in
     `chosen_checkpoint`.
     """
-    with chosen_checkpoint(folder, what) as (checkpoints, step):
-        stored = checkpoints.read(step)
-    extra = dict(stored.get("extra") or {})  # a network without batch statistics has none
-    average = extra.pop("ema", {})
-    found = {"params": stored["params"], "extra": extra}
-    return {kind: {**tree, **(average.get(kind) or {})} for kind, tree in found.items()}, step, bool(average)
+    state, step = state_of(folder, what)
+    return learned(averaged(state)), step, AVERAGE in state.extra
