@@ -82,8 +82,11 @@ class Parallel(NamedTuple):
         return jax.device_put(tree, self.whole)
 
     def split(self, batch: PyTree, axis: int = 0) -> PyTree:
-        """Puts a host batch on the devices, its axis B split over them."""
-        return jax.device_put(batch, NamedSharding(self.mesh, PartitionSpec(*[None] * axis, AXIS)))
+        """Puts a host batch on the devices, its axis B split over them; each of several processes gives its part."""
+        sharding = NamedSharding(self.mesh, PartitionSpec(*[None] * axis, AXIS))
+        if jax.process_count() == 1:
+            return jax.device_put(batch, sharding)
+        return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(sharding, rows), batch)
 
     def settle(self, outputs: PyTree) -> PyTree:
         """Waits for the outputs of a step if no second one may be in flight, and returns them.

@@ -176,7 +176,7 @@ def test_the_homes_are_lived_in():
     """Else the test above would pass on names that nobody uses any more."""
     assert "orbax" in {package(name) for name in imports(parse(ROOT / "jaxrec/engine/checkpoint.py"))}
     assert {"Mesh", "make_mesh", "pmap"} <= names(parse(ROOT / "jaxrec/sharding.py"))
-    assert "tensorflow" in set(imports(parse(ROOT / "jaxrec/data/sources.py")))
+    assert "tensorflow" in set(imports(parse(ROOT / "jaxrec/data/decoding.py")))
 
 
 @by_path("jaxrec/data")

@@ -86,7 +86,7 @@ def run(
         if train.init_from and not start:
             first = _start_from(program, pathlib.Path(train.init_from), train.submodule, train.reinit)
         before = checkpoints.metrics(start) if start else {}
-        speed = hooks.Speed(before.get("speed/examples", 0), before.get("speed/seconds", 0.0))
+        speed = hooks.Speed(before)
         with (
             Records(workdir, start) as record,
             ProgressLine(experiment.steps, start, first=experiment.headline) as progress,

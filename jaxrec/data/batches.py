@@ -3,7 +3,7 @@
 So a checkpoint needs no iterator state, a resumed run sees what the unbroken run saw, and the number of hosts and
 devices may change between. A data set that fits lives on the devices, one uint8 array for all splits, and what travels
 at a step is only which examples: the compiled step gathers and scales them (measured on a CPU: a third of the time of
-cutting the batch out on the host).
+cutting the batch out on the host). Of one that does not fit, a `Stream`, the decoded images travel too.
 """
 
 import functools
@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrec.data.streaming import InOrder, Plan, Stream
 from jaxrec.errors import InputError, described
 from jaxrec.types import Batch, PyTree
 
@@ -31,14 +32,14 @@ class Dataset(NamedTuple):
 
     # {"image": [N, H, W, C] uint8 in [0, 255] or float32; "label": int32, [N] in [0, K) or [N, K] of 0 and 1, if there
     # are any; and what else there is of each image: "segmentation_mask": [N, H, W, ...], "boxes": [N, boxes, 4], ...}
-    arrays: Mapping[str, np.ndarray]
+    arrays: Mapping[str, np.ndarray | Stream]
     splits: Mapping[str, np.ndarray]  # {"train": ids, "validation": ids, "test": ids}, disjoint
     classes: tuple[str, ...] = ()  # K names; none where there are no labels
     skipped: tuple[str, ...] = ()  # a line for each file that is no readable picture and was left out
 
     @property
-    def image(self) -> np.ndarray:
-        """The images [N, H, W, C]."""
+    def image(self) -> np.ndarray | Stream:
+        """The images [N, H, W, C]: an array, or a stream, `image[ids]` of which is one."""
         return self.arrays["image"]
 
     @property
@@ -77,12 +78,13 @@ def unchanged(batch: Batch) -> Batch:
 
 
 def train_batches(
-    arrays: Mapping[str, np.ndarray],
+    arrays: Mapping[str, np.ndarray | Stream],
     *,
     batch_size: int,
     seed: int = 0,
     ids: np.ndarray | None = None,
     transform: Transform = unchanged,
+    hosts: tuple[int, int] | None = None,
 ) -> Batches:
     """Endless shuffled batches in which each epoch holds every example exactly once.
 
@@ -91,12 +93,13 @@ def train_batches(
     dropped and no batch is short.
 
     Args:
-      arrays: {"image": [N, ...], "label": [N], ...}, on the host. A batch holds all of them, and has "mask", "id",
-        "epoch" and "seed" besides.
+      arrays: {"image": [N, ...], "label": [N], ...}, on the host, or read as they are needed, `Stream`. A batch holds
+        all of them, and has "mask", "id", "epoch" and "seed" besides.
       batch_size: B, over all devices.
       seed: of the order, and of what the examples draw; from 0 to 2**32 - 1.
       ids: which of the N examples; all by default.
       transform: batch -> batch, run inside the compiled step. It finds each example's "id", "epoch" and "seed", [B].
+      hosts: which process this is and of how many, each of which delivers its part of every batch; JAX's by default.
 
     Raises:
       InputError: the arrays do not fit each other, hold nothing or what is no number, or have a name that batches use.
@@ -114,7 +117,7 @@ def train_batches(
     def epoch_order(epoch: int) -> np.ndarray:
         return ids[np.random.default_rng((seed, epoch)).permutation(len(ids))]
 
-    def host(step: int) -> PyTree:
+    def plan(step: int) -> Mapping[str, np.ndarray]:
         start = step * batch_size
         rows, epochs = np.empty(batch_size, np.int32), np.empty(batch_size, np.int32)
         filled = 0
@@ -126,18 +129,17 @@ def train_batches(
             filled += len(part)
         return {"id": rows, "epoch": epochs, "seed": seeds}
 
-    return Batches(
-        arrays, host, _gather(transform), batch_size, len(ids), math.ceil(len(ids) / batch_size), endless=True
-    )
+    return _batches(arrays, plan, transform, hosts, batch_size, len(ids), endless=True)
 
 
 def eval_batches(
-    arrays: Mapping[str, np.ndarray],
+    arrays: Mapping[str, np.ndarray | Stream],
     *,
     batch_size: int,
     seed: int = 0,
     ids: np.ndarray | None = None,
     transform: Transform = unchanged,
+    hosts: tuple[int, int] | None = None,
 ) -> Batches:
     """One pass over every example in order, the last batch filled up with rows whose mask is False.
 
@@ -146,20 +148,42 @@ def eval_batches(
     arrays, ids = _check(arrays, ids, batch_size)
     seeds = np.full(batch_size, seed, np.uint32)
 
-    def host(step: int) -> PyTree:
+    def plan(step: int) -> Mapping[str, np.ndarray]:
         rows = np.full(batch_size, PADDING, np.int32)
         part = ids[step * batch_size : (step + 1) * batch_size]
         rows[: len(part)] = part
         return {"id": rows, "seed": seeds}
 
-    return Batches(
-        arrays, host, _gather(transform), batch_size, len(ids), math.ceil(len(ids) / batch_size), endless=False
-    )
+    return _batches(arrays, plan, transform, hosts, batch_size, len(ids), endless=False)
+
+
+def _batches(
+    arrays: Mapping[str, np.ndarray | Stream],
+    plan: Plan,
+    transform: Transform,
+    hosts: tuple[int, int] | None,
+    batch_size: int,
+    examples: int,
+    *,
+    endless: bool,
+) -> Batches:
+    """The batches of a plan: of arrays the devices hold all, and are told which; streams are read for each step."""
+
+    def own(step: int) -> Mapping[str, np.ndarray]:
+        index, count = hosts or (jax.process_index(), jax.process_count())
+        part = batch_size // count
+        return {name: rows[index * part : (index + 1) * part] for name, rows in plan(step).items()}
+
+    streams = {key: array for key, array in arrays.items() if isinstance(array, Stream)}
+    resident = {key: array for key, array in arrays.items() if key not in streams}
+    per_pass = math.ceil(examples / batch_size)
+    host = InOrder(own, streams, None if endless else per_pass) if streams else own
+    return Batches(resident, host, _gather(transform), batch_size, examples, per_pass, endless)
 
 
 @functools.cache  # so that splits with one transform share one fetch, and with it one compiled evaluation step
 def _gather(transform: Transform) -> Callable[[PyTree, PyTree], Batch]:
-    """The `fetch` of resident arrays: picks the rows of a batch and transforms them."""
+    """The `fetch` of arrays: picks the rows of a batch from those that lie on the devices, and transforms them."""
 
     def fetch(resident: PyTree, rows: PyTree) -> Batch:
         ids = rows["id"]  # [B]
@@ -170,8 +194,8 @@ def _gather(transform: Transform) -> Callable[[PyTree, PyTree], Batch]:
 
 
 def _check(
-    arrays: Mapping[str, np.ndarray], ids: np.ndarray | None, batch_size: int
-) -> tuple[Mapping[str, np.ndarray], np.ndarray]:
+    arrays: Mapping[str, np.ndarray | Stream], ids: np.ndarray | None, batch_size: int
+) -> tuple[Mapping[str, np.ndarray | Stream], np.ndarray]:
     """The arrays and ids, if batches can be made of them."""
     if not 1 <= batch_size <= MOST:
         raise InputError(f"batch_size = {batch_size:,}: a batch has from 1 to {MOST:,} rows.")
@@ -180,7 +204,7 @@ def _check(
             f"arrays[{taken[0]!r}]: a batch says {', '.join(OWN)} of its rows itself. Give the array another name, "
             f"such as 'own_{taken[0]}'."
         )
-    if not all(isinstance(array, np.ndarray | jax.Array) for array in arrays.values()):
+    if not all(isinstance(array, np.ndarray | jax.Array | Stream) for array in arrays.values()):
         arrays = {name: np.asarray(array) for name, array in arrays.items()}
     for name, array in arrays.items():
         if array.ndim == 0 or not (jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool):

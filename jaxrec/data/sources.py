@@ -1,26 +1,24 @@
 """Where images come from. A config names one of these functions; each returns a `Dataset` with separate splits.
 
 A set that fits in memory becomes one array; TFDS sets are read once and cached as `.npz`, so that later runs start
-without TensorFlow. This is the only module that imports TensorFlow: late, and with every accelerator hidden from it,
-because it would take all of their memory.
+without TensorFlow. The images of a larger one are a `Stream`.
 """
 
-import hashlib
-import os
 import pathlib
 import warnings
 import zipfile
 import zlib
-from types import ModuleType
 
 import numpy as np
 
 from jaxrec.data.batches import Dataset
 from jaxrec.data.checks import LETTERS, Parts, array_name, checked, look_for_classes
+from jaxrec.data.prepared import Records, cache_file, newest, prepared, read_arrays, save
 from jaxrec.data.splits import SPLITS, with_held_out
-from jaxrec.errors import InputError, did_you_mean
-from jaxrec.machine.folders import cache_folder, data_folder
-from jaxrec.types import Count, Rate, Seed
+from jaxrec.data.streaming import Stream
+from jaxrec.errors import InputError
+from jaxrec.machine.folders import data_folder
+from jaxrec.types import Count, Rate, Seed, Share
 
 
 def digits(*, validation: Rate = 0.1, split_seed: Seed = 0) -> Dataset:
@@ -67,34 +65,71 @@ def tfds(
     split_seed: Seed = 0,
     data_dir: str | None = None,
     max_bytes: Count = 4_000_000_000,
+    size: Count | None = None,
+    crop: Share = 1.0,
+    random_area: Share | None = None,
+    stream: bool | None = None,
 ) -> Dataset:
-    """A TensorFlow Datasets image-classification set by its name: mnist, fashion_mnist, cifar10, ...
+    """A TensorFlow Datasets image-classification set by its name: mnist, cifar10, imagenet2012, ...
 
     Args:
       dataset: the TFDS name, "name" or "name/config".
       validation: share of train held out where the set has no validation split; 0 holds none out.
       split_seed: which ones.
       data_dir: where TFDS keeps its sets; by default $TFDS_DATA_DIR or ~/tensorflow_datasets.
-      max_bytes: the largest set to hold in memory.
+      max_bytes: the largest set to hold in memory and on every device; a larger one is streamed.
+      size: height and width of the images, where those of the set differ or are too large: scaled so that `size / crop`
+        is covered, of which the centre is kept.
+      crop: see `size`; 0.875 is usual for ImageNet.
+      random_area: in a stream, training sees a part of the picture at random, of at least this share of its area
+        (Szegedy et al., 2015: 0.08), scaled to `size`. Only that part of a JPEG is decoded.
+      stream: whether images are read and decoded ahead of each step rather than held; by default if they are too many.
 
     Raises:
-      InputError: the set is unknown, not prepared, not of equally large labelled images, or
-        larger than `max_bytes`.
+      InputError: the set is unknown, not prepared, damaged, not of labelled images, of images of several sizes where no
+        `size` is given, or larger than `max_bytes` where `stream` is False.
     """
-    root = pathlib.Path(data_dir).expanduser() if data_dir else data_folder()
-    info = _newest(dataset, root)
-    if info is None or not _cache_file(dataset, info).exists():
-        builder = _prepared(dataset, root)
-        parts, classes = _read(builder, dataset, max_bytes)
+    root, where = pathlib.Path(data_dir).expanduser() if data_dir else data_folder(), f"data.dataset = {dataset!r}"
+    ending = f"-{size}-{crop:g}.npz" if size else ".npz"
+    if random_area is not None and (stream is False or not size):
+        raise InputError(
+            f"data.random_area = {random_area} crops as a stream is decoded: it needs data.size, and data.stream not "
+            "False. Of a set in memory, config.augment has random_zoom."
+        )
+    if crop == 0 or (crop < 1 and not size):
+        raise InputError(f"data.crop = {crop} is a share above 0 of what data.size says: set both, or leave it 1.")
+    info = None if stream else newest(dataset, root)
+    if info is None or not cache_file(dataset, info, ending).exists():
+        found = prepared(dataset, root)
+        shape = (size, size, found.shape[2]) if size else found.shape
+        if None in shape:
+            raise InputError(f"{where}: its images differ in size {shape}. Set data.size, the side of all in pixels.")
+        held = sum(found.sizes.values()) * int(np.prod(shape))
+        if stream is None:
+            stream = held > max_bytes or random_area is not None
+        if held > max_bytes and not stream:
+            raise InputError(
+                f"{where}: {held:,} bytes do not fit data.max_bytes = {max_bytes:,}. Leave data.stream out, or raise "
+                "data.max_bytes if this machine and every device can hold the set."
+            )
+        if size or stream:
+            records = Records(found)
+            images = Stream(records, size=shape[:2], channels=shape[2], crop=crop, random_area=random_area)
+            parts, start = {}, 0
+            for split, count in found.sizes.items():
+                ids = slice(start, start := start + count)
+                unread = np.broadcast_to(np.uint8(0), (count, *shape))  # of no size in memory
+                parts[split] = {"image": unread if stream else images[ids], "label": records.label[ids]}
+            if stream:
+                return _dataset(parts, found.classes, validation, split_seed, where, images)
+        else:
+            parts = read_arrays(found)
         # TFDS may have taken another version than the newest, or a default config that `dataset` does not name.
-        info = pathlib.Path(builder.data_dir) / "dataset_info.json"
-        cache = _cache_file(dataset, info)
+        info = found.description
         arrays = {array_name(key, split): array for split, part in parts.items() for key, array in part.items()}
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        partial = cache.with_suffix(f".{os.getpid()}.npz")
-        np.savez(partial, classes=np.array(classes), **arrays)
-        partial.replace(cache)  # a killed run leaves no half-written cache
-    cache, where = _cache_file(dataset, info), f"data.dataset = {dataset!r}"
+        classes = np.array(found.classes)
+        save(cache_file(dataset, info, ending), lambda file: np.savez(file, classes=classes, **arrays))
+    cache = cache_file(dataset, info, ending)
     try:
         parts, classes = _load(str(cache), f"the cache {cache}")
     except InputError as error:
@@ -138,89 +173,14 @@ def _load(path: str, where: str) -> tuple[Parts, list[str] | None]:
     return {split: part for split, part in parts.items() if part}, names
 
 
-def _newest(dataset: str, root: pathlib.Path) -> pathlib.Path | None:
-    """The description of the newest version prepared under `root`, or None where none is."""
-    versions = (path for path in (root / dataset).glob("*/dataset_info.json") if path.parent.name[0].isdigit())
-    return max(versions, key=lambda path: [int(n) for n in path.parent.name.split(".") if n.isdigit()], default=None)
-
-
-def _cache_file(dataset: str, info: pathlib.Path) -> pathlib.Path:
-    """Where the arrays of the prepared set that `info` describes are kept.
-
-    Its name holds a digest of the set's own description (version, splits, shard lengths), so another version or
-    another preparation of the set never meets an old cache.
-    """
-    digest = hashlib.sha256(info.read_bytes()).hexdigest()[:12]
-    return cache_folder() / "datasets" / f"{dataset.replace('/', '-')}-{info.parent.name}-{digest}.npz"
-
-
-def _tensorflow_datasets() -> ModuleType:
-    """Imports TFDS, with TensorFlow kept off every accelerator before its first operation."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # of no use to a reader of records, and announced each time
-    try:
-        import tensorflow as tf
-        import tensorflow_datasets
-    except ImportError as error:
-        raise InputError(
-            f"Reading a TFDS set needs tensorflow and tensorflow-datasets ({error}). Install them with "
-            "`pip install tensorflow-cpu tensorflow-datasets`, or use data.name = 'npz' or 'digits'."
-        ) from None
-    for kind in ("GPU", "TPU"):
-        tf.config.set_visible_devices([], kind)
-    return tensorflow_datasets
-
-
-def _prepared(dataset: str, root: pathlib.Path):
-    """The TFDS builder of a set that is on disk."""
-    tensorflow_datasets = _tensorflow_datasets()
-    try:
-        builder = tensorflow_datasets.builder(dataset, data_dir=str(root))
-    except tensorflow_datasets.core.registered.DatasetNotFoundError:
-        names = tensorflow_datasets.list_builders(with_community_datasets=False)
-        raise InputError(f"data.dataset = {dataset!r}: no such TFDS set.{did_you_mean(dataset, names)}") from None
-    except ValueError as error:
-        raise InputError(f"data.dataset = {dataset!r}: {' '.join(str(error).split())}") from None
-    if not builder.is_prepared():
-        # Downloading belongs to a machine and a moment that the user picks: without a network TFDS tries for minutes.
-        raise InputError(
-            f"data.dataset = {dataset!r}: not prepared, looked in {builder.data_dir}. Where there is a network, run "
-            f"`python -c \"import tensorflow_datasets as tfds; tfds.builder('{dataset}', data_dir='{root}')"
-            f'.download_and_prepare()"`, here or elsewhere, and copy {root / dataset} over.'
-        )
-    return builder
-
-
-def _read(builder, dataset: str, max_bytes: int) -> tuple[Parts, list[str]]:
-    """Reads every split of a prepared set into arrays, in the records' own order."""
-    features = builder.info.features
-    if not {"image", "label"} <= set(features or {}):
-        raise InputError(f"data.dataset = {dataset!r}: needs features image and label, has {sorted(features or {})}.")
-    shape = features["image"].shape
-    splits = [name for name in SPLITS if name in builder.info.splits]
-    if None in shape:
-        raise InputError(f"data.dataset = {dataset!r}: its images differ in size {shape}; only one size fits an array.")
-    size = sum(builder.info.splits[split].num_examples for split in splits) * int(np.prod(shape))
-    if size > max_bytes:
-        raise InputError(
-            f"data.dataset = {dataset!r}: {size:,} bytes do not fit data.max_bytes = {max_bytes:,}. Raise "
-            "data.max_bytes if this machine and every device can hold the set."
-        )
-    parts = {}
-    for split in splits:
-        count = builder.info.splits[split].num_examples
-        image, label = np.empty((count, *shape), np.uint8), np.empty(count, np.int32)
-        records = builder.as_dataset(split=split, shuffle_files=False).batch(1024).prefetch(2)
-        start = 0
-        for record in records.as_numpy_iterator():
-            stop = start + len(record["label"])
-            image[start:stop], label[start:stop] = record["image"], record["label"]
-            start = stop
-        parts[split] = {"image": image, "label": label}
-    return parts, list(features["label"].names)
-
-
-def _dataset(parts: Parts, classes: list[str] | None, validation: float, split_seed: int, where: str) -> Dataset:
+def _dataset(
+    parts: Parts,
+    classes: list[str] | None,
+    validation: float,
+    split_seed: int,
+    where: str,
+    stream: Stream | None = None,
+) -> Dataset:
     """Joins the splits into one array each and holds out the splits that are missing.
 
     Args:
@@ -229,9 +189,13 @@ def _dataset(parts: Parts, classes: list[str] | None, validation: float, split_s
       validation: share of train to hold out.
       split_seed: which ones.
       where: the file or set, for messages.
+      stream: the images of all splits, if those of the parts only say their size.
     """
     parts, names = checked(parts, classes, where)
-    arrays = {key: np.concatenate([part[key] for part in parts.values()]) for key in parts["train"]}
+    keys = [key for key in parts["train"] if key != "image" or stream is None]
+    arrays = {key: np.concatenate([part[key] for part in parts.values()]) for key in keys}
+    if stream is not None:
+        arrays = {"image": stream, **arrays}
     data, start = Dataset(arrays, {}, names), 0
     splits = {}
     for split, part in parts.items():

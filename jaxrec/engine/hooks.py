@@ -11,6 +11,8 @@ from jaxrec.engine.checkpoint import Checkpoints, score
 from jaxrec.engine.loop import Hook, Moment
 from jaxrec.errors import DivergedError
 
+MUCH = 0.2  # of the time
+
 
 def every(steps: int, hook: Hook) -> Hook:
     """Calls `hook` at the first moment at or after each multiple of `steps`, and at the last moment of the run."""
@@ -89,27 +91,42 @@ class EarlyStopping:
 
 
 class Speed:
-    """A hook that adds up what training took, evaluation left out.
+    """A hook that adds up what training took, evaluation left out, and warns once if much of it was waiting for data.
 
     Args:
-      examples: trained on before, by the process that this one goes on from.
-      seconds: that this took.
+      spent: what the process that this one goes on from has noted in a checkpoint, `Speed.spent`.
     """
 
-    def __init__(self, examples: float = 0, seconds: float = 0.0):
-        self.examples, self.seconds = examples, seconds
+    def __init__(self, spent: Mapping[str, float] = {}):
+        self.examples, self.seconds, self.waited = (
+            spent.get(f"speed/{name}", 0) for name in ("examples", "seconds", "waited")
+        )
+        self._moments, self._warned = 0, False
 
     def __call__(self, moment: Moment) -> None:
         """Counts one moment."""
         self.examples += moment.examples
         self.seconds += moment.seconds
+        self.waited += moment.waited
+        self._moments += 1
+        share = moment.waited / moment.seconds
+        if share > MUCH and self._moments > 1 and not self._warned:  # at first the pipeline is empty
+            self._warned = True
+            moment.warnings.append(
+                f"The devices waited for data {share:.0%} of the time. `launch.py bench_data` with this config says "
+                "what takes it; smaller files, more cores, or a set that fits (data.size, data.max_bytes) help."
+            )
+
+    @property
+    def spent(self) -> dict[str, float]:
+        """For a checkpoint."""
+        return {"speed/examples": self.examples, "speed/seconds": self.seconds, "speed/waited": self.waited}
 
 
 def save(checkpoints: Checkpoints, speed: Speed | None = None) -> Hook:
     """Saves the state, with the scalars of this moment by which the best one is chosen, and the time it took so far."""
 
     def hook(moment: Moment) -> None:
-        spent = {"speed/examples": speed.examples, "speed/seconds": speed.seconds} if speed else {}
-        checkpoints.save(moment.step, moment.state, {**moment.scalars, **spent})
+        checkpoints.save(moment.step, moment.state, {**moment.scalars, **(speed.spent if speed else {})})
 
     return hook

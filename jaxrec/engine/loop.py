@@ -35,6 +35,7 @@ class Moment(NamedTuple):
     scalars: dict[str, float]  # "train/loss", ...: means since the moment before; hooks add what they find
     warnings: list[str]  # what a hook thinks is going wrong, in plain language, for a later hook to show
     arrays: Mapping[str, np.ndarray] = {}  # train metrics that are arrays, such as one for each of several seeds
+    waited: float = 0.0  # of the seconds, those in which the devices waited for data
 
 
 LAST_STEP = np.iinfo(np.int32).max
@@ -83,7 +84,7 @@ def fit(
         state = program.init() if state is None else _copied(state, program.template)
     finite = True
     while step < steps:
-        previous, began = step, time.perf_counter()
+        previous, began, waited = step, time.perf_counter(), program.waited()
         step = min(steps, previous - previous % program.log_every + program.log_every)
         with jax.transfer_guard("disallow"):
             state, means = program.train(state, previous, step)
@@ -94,6 +95,7 @@ def fit(
             state=state,
             examples=(step - previous) * program.batch_size,
             seconds=time.perf_counter() - began,
+            waited=program.waited() - waited,
             evaluate=functools.partial(program.evaluate, state),
             scalars={f"train/{name}": value for name, value in means.items() if isinstance(value, float)},
             warnings=[],

@@ -11,8 +11,9 @@ from jaxrec import metrics
 from jaxrec.data.batches import Batches
 from jaxrec.data.checks import check_classes
 from jaxrec.engine.evaluation import evaluator
+from jaxrec.engine.feeding import Feed
 from jaxrec.engine.lowering import Lowered, lower
-from jaxrec.engine.steps import STEPS_PER_CALL, several_steps, slow_in_a_loop
+from jaxrec.engine.steps import several_steps, slow_in_a_loop, steps_of
 from jaxrec.errors import InputError
 from jaxrec.metrics import Metrics
 from jaxrec.sharding import Parallel, data_parallel
@@ -35,6 +36,7 @@ class Program(NamedTuple):
     batch_size: int
     log_every: int
     compiled: list[str]  # what was compiled so far, by name
+    waited: Callable[[], float]  # seconds that the devices have waited for data so far
 
 
 def compile_task(
@@ -54,8 +56,8 @@ def compile_task(
       seed: the root of all randomness: step s draws from fold_in(key(seed), s).
       log_every: train metrics are averaged over this many steps.
       steps_per_call: how many steps the devices take before they ask the host again, in a loop of their own; 10 by
-        default. On a CPU some convolutions are slow inside a loop (those of `jaxrec.layers` are not): with these in
-        the step the default is 1.
+        default, fewer of large streamed images. On a CPU some convolutions are slow inside a loop (those of
+        `jaxrec.layers` are not): with these in the step the default is 1.
       parallel: the devices; all of them by default.
 
     Raises:
@@ -68,6 +70,7 @@ def compile_task(
     place = _placer(parallel)
     key = parallel.everywhere(jax.random.key(seed))
     compiled: list[str] = []
+    feed = Feed()
 
     def init(key: Array, resident: PyTree, rows: PyTree) -> State:
         return task.init(key, train.fetch(resident, rows))
@@ -93,7 +96,7 @@ def compile_task(
     data, rows = place(train.resident), parallel.split(train.host(0))
     template = state_template(task, train, parallel)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, template)
-    at_once = steps_per_call or STEPS_PER_CALL
+    at_once = steps_per_call or steps_of(train.host(0))
     lowered = lower_steps(at_once)
     if steps_per_call is None and parallel.on_cpu and slow_in_a_loop(lowered.text):
         at_once, lowered = 1, lower_steps(1)
@@ -115,10 +118,12 @@ def compile_task(
     ) -> tuple[State, dict[str, float | np.ndarray]]:
         parts: list[Metrics] = []
         counts = [min(at_once, stop - index) for index in range(first, stop, at_once)]
-        for index, count in zip(range(first, stop, at_once), counts, strict=True):
-            state, part = parallel.settle(
-                steps(state, data, rows_of(batches, index, count, at_once), placed(count), key)
-            )
+        calls = [
+            (batches, index, count, at_once) for index, count in zip(range(first, stop, at_once), counts, strict=True)
+        ]
+        for count, rows in zip(counts, feed(rows_of, calls, lambda: jax.block_until_ready(parts[-1:])), strict=True):
+            jax.block_until_ready(parts[-2:-1])  # no more than two calls hold their rows
+            state, part = parallel.settle(steps(state, data, rows, placed(count), key))
             parts.append(part)
         each = zip(jax.device_get(parts), counts, strict=True)
         found = metrics.compute([_entry(part, index) for part, count in each for index in range(count)])
@@ -156,7 +161,18 @@ def compile_task(
         return evaluate(state, batches, predicted)["outputs"]
 
     train_on_all = functools.partial(take_steps, train)
-    program = Program(first_state, train_on_all, evaluate, predict, on, template, train.batch_size, log_every, compiled)
+    program = Program(
+        init=first_state,
+        train=train_on_all,
+        evaluate=evaluate,
+        predict=predict,
+        on=on,
+        template=template,
+        batch_size=train.batch_size,
+        log_every=log_every,
+        compiled=compiled,
+        waited=lambda: feed.waited,
+    )
     return program
 
 

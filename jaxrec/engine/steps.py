@@ -16,6 +16,13 @@ from jaxrec.types import Array, PyTree
 
 # A tenth of both costs is little; more steps would only delay Ctrl-C.
 STEPS_PER_CALL = 10
+BYTES_PER_CALL = 64 * 2**20  # of rows: such a call takes long enough by itself
+
+
+def steps_of(rows: PyTree) -> int:
+    """How many steps one call takes, where a step's rows are these."""
+    size = sum(row.nbytes for row in jax.tree.leaves(rows))
+    return max(1, min(STEPS_PER_CALL, BYTES_PER_CALL // max(size, 1)))
 
 
 def several_steps(train_step: Callable, at_once: int) -> Callable:

@@ -18,7 +18,7 @@ def select(names: Collection[str], first: Sequence[str], at_most: int) -> list[s
 
 
 class ProgressLine:
-    """A hook that shows step, metrics, images/s and the time that is left, and what other hooks warn of.
+    """A hook that shows step, metrics, speed and the time that is left, and what other hooks warn of.
 
     Of many metrics it shows some; metrics.jsonl has them all.
 
@@ -53,7 +53,8 @@ class ProgressLine:
         steps, seconds = (sum(column) for column in zip(*self._spent, strict=True))
         left = datetime.timedelta(seconds=round((moment.steps - moment.step) * seconds / steps))
         values = "  ".join(f"{name} {moment.scalars[name]:.4f}" for name in self._shown(moment))
-        speed = f"{moment.examples / moment.seconds:,.0f} images/s  {left} left"
+        taken, waited = (1000 * spent / (moment.step - moment.previous) for spent in (moment.seconds, moment.waited))
+        speed = f"{moment.examples / moment.seconds:,.0f} images/s  {taken:.3g} ms/step, data {waited:.2g}  {left} left"
         line = f"step {moment.step}/{moment.steps}  {values}  {speed}"
         if not self._console.is_terminal:
             print(line, file=self._console.file, flush=True)

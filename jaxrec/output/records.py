@@ -37,7 +37,14 @@ class Records:
         self._file.write(json.dumps({"step": moment.step, **record}) + "\n")
         for name, value in moment.scalars.items():
             self._tensorboard.add_scalar(name, value, moment.step)
-        self._tensorboard.add_scalar("speed/images_per_second", moment.examples / moment.seconds, moment.step)
+        steps = moment.step - moment.previous
+        speeds = {
+            "images_per_second": moment.examples / moment.seconds,
+            "step_ms": 1000 * moment.seconds / steps,
+            "data_wait_ms": 1000 * moment.waited / steps,
+        }
+        for name, value in speeds.items():
+            self._tensorboard.add_scalar(f"speed/{name}", value, moment.step)
 
     def __enter__(self) -> "Records":
         return self

@@ -49,11 +49,12 @@ def write(
         _write_classes(workdir, split, metrics[split], notes)
     result = {
         "step": step,
-        "metrics": {split: _numbers(values) for split, values in metrics.items()},
+        "metrics": {split: numbers(values) for split, values in metrics.items()},
         "headline": list(headline),
         "images_per_second": speed.examples / speed.seconds,
         "examples": speed.examples,
         "training_seconds": speed.seconds,
+        "data_wait_seconds": speed.waited,
         "notes": notes,
     }
     write_json(workdir / "result.json", result)
@@ -62,27 +63,46 @@ def write(
 def show(workdir: pathlib.Path, note: str = "") -> int:
     """Prints the table of result.json and returns exit code 0."""
     result = json.loads((workdir / "result.json").read_text())
-    names = list(dict.fromkeys(name for values in result["metrics"].values() for name in values))
-    shown = select(names, result["headline"], COLUMNS)
-    table = Table("split", *shown, title=f"step {result['step']}", title_justify="left")
-    for split, values in result["metrics"].items():
-        table.add_row(split, *(_cell(name, values.get(name)) for name in shown))
     console = Console(highlight=False, markup=False)
+    table, rest = table_of(result["metrics"], result["headline"], f"step {result['step']}")
     console.print(table)
-    if len(shown) < len(names):
+    if rest:
         classes = sorted(file.name for pattern in ("confusion_*", "per_class_*") for file in workdir.glob(pattern))
-        rest = ", ".join(name for name in names if name not in shown)
-        console.print(f"{rest}: see result.json" + f"; by class: {', '.join(classes)}" * bool(classes), soft_wrap=True)
+        console.print(
+            f"{', '.join(rest)}: see result.json" + f"; by class: {', '.join(classes)}" * bool(classes), soft_wrap=True
+        )
     time = datetime.timedelta(seconds=round(result["training_seconds"]))
-    console.print(f"{result['images_per_second']:,.0f} images/s, {time} of training")
+    waited = result.get("data_wait_seconds", 0) / result["training_seconds"]  # an older run has not said
+    console.print(
+        f"{result['images_per_second']:,.0f} images/s, {time} of training, {waited:.1%} of it waiting for data"
+    )
     console.print(f"{note + ' ' if note else ''}The run: {workdir}", soft_wrap=True)
     return 0
 
 
-def _numbers(values: Mapping[str, float | np.ndarray]) -> dict[str, float | None]:
+def table_of(
+    rows: Mapping[str, Mapping[str, float | None]], headline: Sequence[str], title: str, first: str = "split"
+) -> tuple[Table, list[str]]:
+    """Metrics as a table for the terminal, and the names of those that do not fit.
+
+    Args:
+      rows: the name of a row -> its metrics.
+      headline: which ones to show where there are more than fit.
+      title: of the table.
+      first: of its first column.
+    """
+    names = list(dict.fromkeys(name for values in rows.values() for name in values))
+    shown = select(names, headline, COLUMNS)
+    table = Table(first, *shown, title=title, title_justify="left")
+    for name, values in rows.items():
+        table.add_row(name, *(_cell(metric, values.get(metric)) for metric in shown))
+    return table, [name for name in names if name not in shown]
+
+
+def numbers(values: Mapping[str, float | np.ndarray]) -> dict[str, float | None]:
     """The numbers among the metrics, as JSON knows them."""
-    numbers = {name: value for name, value in values.items() if not isinstance(value, np.ndarray)}
-    return {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+    plain = {name: value for name, value in values.items() if not isinstance(value, np.ndarray)}
+    return {name: value if math.isfinite(value) else None for name, value in plain.items()}
 
 
 def _cell(name: str, value: float | None) -> str:
@@ -98,7 +118,7 @@ def _write_classes(workdir: pathlib.Path, split: str, values: Mapping[str, Any],
     if "confusion" in values:
         names = _class_names(notes, len(values["confusion"]))
         rows = [[name, *counts] for name, counts in zip(names, values["confusion"].tolist(), strict=True)]
-        _write_csv(workdir / f"confusion_{split}.csv", ["true class", *names], rows)
+        write_csv(workdir / f"confusion_{split}.csv", ["true class", *names], rows)
         _draw_confusion(workdir / f"confusion_{split}.png", values["confusion"], names, split)
     if "per_class" in values:
         names = _class_names(notes, len(values["per_class"]))
@@ -107,14 +127,14 @@ def _write_classes(workdir: pathlib.Path, split: str, values: Mapping[str, Any],
             [name, *(int(value) if column == "examples" else value for column, value in zip(head, row, strict=True))]
             for name, row in zip(names, values["per_class"].tolist(), strict=True)
         ]
-        _write_csv(workdir / f"per_class_{split}.csv", ["class", *head], rows)
+        write_csv(workdir / f"per_class_{split}.csv", ["class", *head], rows)
 
 
 def _class_names(notes: Mapping[str, Any], classes: int) -> list[str]:
     return [str(name) for name in notes.get("classes", range(classes))]
 
 
-def _write_csv(file: pathlib.Path, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+def write_csv(file: pathlib.Path, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Writes a table that is there whole or not at all."""
     partial = file.with_suffix(".partial")
     with partial.open("w", newline="") as opened:

@@ -17,6 +17,7 @@ from sklearn.datasets import load_digits
 
 from jaxrec.data import sources
 from jaxrec.data.batches import Dataset
+from jaxrec.data.prepared import prepare_set
 from jaxrec.errors import InputError
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
@@ -342,11 +343,7 @@ def test_a_set_that_is_not_prepared_is_refused_at_once_with_the_command(prepared
     monkeypatch.setattr(socket, "getaddrinfo", unreachable)
     message = refusal(sources.tfds, dataset="mnist", data_dir=str(prepared))
     assert f"not prepared, looked in {prepared}/mnist/" in message
-    command = re.search(r'`python -c "(.*)"`', message)[1]
-    compile(command, "command", "exec")  # what is printed for pasting is Python
-    assert "tfds.builder('mnist'" in command
-    assert f"data_dir='{prepared}'" in command
-    assert ".download_and_prepare()" in command
+    assert f"`python launch.py prepare mnist --data_dir={prepared}`" in message
 
 
 def test_the_default_folder_is_that_of_tfds(monkeypatch, tmp_path):
@@ -357,7 +354,7 @@ def test_the_default_folder_is_that_of_tfds(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("dataset", "options", "message"),
     [
-        ("tiny_any_size", {}, r"its images differ in size \(None, None, 1\)"),
+        ("tiny_any_size", {}, r"its images differ in size \(None, None, 1\). Set data.size"),
         ("tiny_without_label", {}, r"needs features image and label, has \['image', 'kind'\]"),
         ("tiny_blocks/other", {}, "tiny_blocks/other"),
     ],
@@ -366,9 +363,38 @@ def test_sets_that_make_no_array_are_refused(prepared, dataset, options, message
     assert re.search(message, refusal(sources.tfds, dataset=dataset, data_dir=str(prepared), **options))
 
 
-def test_a_set_too_large_for_memory_is_refused_before_it_is_read(prepared, monkeypatch, tmp_path):
+def test_a_set_too_large_for_memory_is_streamed_or_refused(prepared, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # else the cache of another test answers
     options = {"dataset": "tiny_blocks", "data_dir": str(prepared)}
-    message = refusal(sources.tfds, **options, max_bytes=49 * 64 - 1)
+    message = refusal(sources.tfds, **options, max_bytes=49 * 64 - 1, stream=False)
     assert "3,136 bytes do not fit data.max_bytes = 3,135" in message
-    assert len(sources.tfds(**options, max_bytes=49 * 64).label) == 49
+    streamed = sources.tfds(**options, max_bytes=49 * 64 - 1)
+    held = sources.tfds(**options, max_bytes=49 * 64)
+    assert isinstance(held.image, np.ndarray)
+    assert not isinstance(streamed.image, np.ndarray)
+    np.testing.assert_array_equal(streamed.image[:], held.image)
+    np.testing.assert_array_equal(streamed.label, held.label)
+    assert streamed.classes == held.classes
+    assert {split: list(ids) for split, ids in streamed.splits.items()} == {
+        split: list(ids) for split, ids in held.splits.items()
+    }
+    assert "once, to find each later" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"random_area": 0.1, "stream": False, "size": 8}, "data.random_area = 0.1 crops as a stream is decoded"),
+        ({"random_area": 0.1}, "it needs data.size"),
+        ({"crop": 0.5}, "data.crop = 0.5 is a share above 0 of what data.size says"),
+        ({"crop": 0.0, "size": 8}, "data.crop = 0.0 is a share above 0"),
+    ],
+)
+def test_keys_of_a_stream_that_do_not_fit_each_other(prepared, options, message):
+    assert message in refusal(sources.tfds, dataset="tiny_blocks", data_dir=str(prepared), **options)
+
+
+def test_a_set_is_prepared_where_there_is_a_network(prepared, tmp_path):
+    assert "is there already" in prepare_set("tiny_blocks", prepared)
+    assert "there is no network here" in refusal(prepare_set, "mnist", tmp_path)
+    assert "no such TFDS set" in refusal(prepare_set, "mnits", tmp_path)

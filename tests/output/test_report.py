@@ -28,7 +28,8 @@ def measured(classes: int = 3, examples: int = 60) -> dict[str, float | np.ndarr
 
 def write(workdir, splits, notes=None):
     notes = {"classes": CLASSES} if notes is None else notes
-    report.write(workdir, step=5, metrics=splits, headline=HEADLINE, speed=Speed(1000, 2.0), notes=notes)
+    speed = Speed({"speed/examples": 1000, "speed/seconds": 2.0})
+    report.write(workdir, step=5, metrics=splits, headline=HEADLINE, speed=speed, notes=notes)
 
 
 def table(file) -> list[list[str]]:
@@ -56,6 +57,7 @@ def test_numbers_go_to_result_json(tmp_path):
         "images_per_second": 500.0,
         "examples": 1000,
         "training_seconds": 2.0,
+        "data_wait_seconds": 0,
         "notes": {"classes": list(CLASSES)},
     }
 
