@@ -10,7 +10,7 @@ import numpy as np
 from flax import linen as nn
 
 from experiments.experiment import Experiment, FinishedRun, Train
-from experiments.images import check_unit_range, in_turn, read_images
+from experiments.images import check_unit_range, in_turn, read_images, sample_of
 from experiments.settings.make import make
 from experiments.settings.specs import AugmentSpecs, AutoencoderSpec, DataSpec, OptimizerSpec, ReconstructionSpec
 from experiments.updates import Updates, make_optimizer
@@ -49,7 +49,8 @@ def build(
 ) -> Experiment:
     """An autoencoder trained on images in [0, 1], and what its codes are worth beside the principal components.
 
-    The baseline is the PCA of the images of the train split, with codes of the same size. Where inputs are corrupted,
+    The baseline is the PCA of the images of the train split, with codes of the same size; of a stream, of a sample of
+    them, on a sample of each split. Where inputs are corrupted,
     the metrics are those of corrupted inputs, in evaluation as in training, against the clean image; the codes that
     are probed, and "clean_squared_error", are those of clean inputs.
 
@@ -145,8 +146,11 @@ class _Look:
         for split, batches in self._clean.items():
             results[split] = run.evaluate(batches, self._encoded)
             code[split] = results[split].pop("code")
-        label = {split: dataset.one_label[ids] for split, ids in dataset.splits.items()} if self._labelled else {}
-        stored = {split: {"image": dataset.image[ids]} for split, ids in dataset.splits.items()}
+        places = {split: sample_of(dataset, ids) for split, ids in dataset.splits.items()}
+        ids = {split: ids[places[split]] for split, ids in dataset.splits.items()}
+        code = {split: rows[places[split]] for split, rows in code.items()}
+        label = {split: dataset.one_label[own] for split, own in ids.items()} if self._labelled else {}
+        stored = {split: {"image": dataset.image[own]} for split, own in ids.items()}
         image = {split: transforms.unit_range(batch)["image"] for split, batch in stored.items()}
         pca = probes.PrincipalComponents(image["train"], self._network.latent)
         pca_code = {split: pca.encode(pixels) for split, pixels in image.items()}

@@ -14,6 +14,7 @@ from jaxrec.data.checks import look_for_classes
 from jaxrec.errors import InputError
 from jaxrec.types import Count
 
+SAMPLE = 1024  # images of a stream that are held in memory, where an array would be
 MOST_STEPS = np.iinfo(np.int32).max  # that a state counts
 
 
@@ -26,8 +27,9 @@ class Images(NamedTuple):
 
     @property
     def shown(self) -> np.ndarray:
-        """The images of the train split, as they are stored."""
-        return self.dataset.image[self.dataset.splits["train"]]
+        """The images of the train split, as they are stored; of a stream `SAMPLE` of them."""
+        ids = self.dataset.splits["train"]
+        return self.dataset.image[ids[sample_of(self.dataset, ids)]]
 
     @property
     def notes(self) -> dict[str, Any]:
@@ -88,6 +90,13 @@ def read_images(
         return shuffled, splits
 
     return Images(dataset, steps, batches)
+
+
+def sample_of(dataset: Dataset, ids: np.ndarray) -> np.ndarray:
+    """Where in `ids` those lie that are looked at as one array: everywhere; in a stream at `SAMPLE` even distances."""
+    if isinstance(dataset.image, np.ndarray) or len(ids) <= SAMPLE:
+        return np.arange(len(ids))
+    return np.linspace(0, len(ids) - 1, SAMPLE).round().astype(int)
 
 
 def _steps(train: Train, examples: int) -> int:

@@ -19,6 +19,7 @@ from jaxrec import augment
 from jaxrec.data import transforms
 from jaxrec.data.batches import Batches, Transform, eval_batches
 from jaxrec.data.keys import NOISE, example_keys
+from jaxrec.data.streaming import Stream
 from jaxrec.engine import hooks
 from jaxrec.engine.loop import Hook, Moment
 from jaxrec.errors import InputError
@@ -132,7 +133,7 @@ def build(
         split = "test" if "test" in splits else list(splits)[-1]
         whole, ids = splits[split], dataset.splits[split]
         some = eval_batches(
-            whole.resident, ids=ids[:nll_images], seed=seed, batch_size=whole.batch_size, transform=eval_transform
+            dataset.arrays, ids=ids[:nll_images], seed=seed, batch_size=whole.batch_size, transform=eval_transform
         )
         measure = negative_log_likelihood(
             network, of_pixels, keys=vae.keys, conditional=conditional, samples=nll_samples
@@ -140,7 +141,7 @@ def build(
         found = dict(run.evaluate(some, measure))
         if text := collapse(found.pop("active_units"), network.latent):
             print(text)
-        vae.draw(run.workdir, run.state, whole)
+        vae.draw(run.workdir, run.state, whole, dataset.image)
         results = judge.analyse(run)
         _, grey = images.batches(transforms.unit_range, transforms.unit_range)
         for name in results:
@@ -224,13 +225,20 @@ class VAE(NamedTuple):
         outputs = self.network.apply(variables, code[:, None], label, train=False, method="decode")
         return self.likelihood.mean(outputs["logits"][:, 0])
 
-    def draw(self, workdir: pathlib.Path, state: State, batches: Batches) -> None:
-        """Writes samples.png, reconstructions.png, walk.png, and manifold.png where the code has two units."""
+    def draw(self, workdir: pathlib.Path, state: State, batches: Batches, stored: np.ndarray | Stream) -> None:
+        """Writes samples.png, reconstructions.png, walk.png, and manifold.png where the code has two units.
+
+        Args:
+          workdir: the run's folder.
+          state: of the model.
+          batches: of a split, the first images of which are pictured.
+          stored: all images of the set.
+        """
         first = {name: rows[: min(COLUMNS, batches.examples)] for name, rows in batches.host(0).items()}
         batch = jax.jit(batches.fetch)(batches.resident, first)
         drawn = jax.device_get(jax.jit(self._pictures)(averaged(state), batch, self.sheet_keys))
         seen = {name: drawn.pop(name) for name in ("seen", "decoded")}
-        rows = {"stored": batches.resident["image"][first["id"]], **seen}
+        rows = {"stored": stored[first["id"]], **seen}
         pictures.contact_sheet(workdir / "reconstructions.png", rows)
         for name, images in drawn.items():
             pictures.grid(workdir / f"{name}.png", images, SIDE if name == "manifold" else COLUMNS)

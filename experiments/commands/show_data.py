@@ -35,7 +35,8 @@ def show_data(config: Mapping[str, Any], workdir: pathlib.Path) -> int:
     shown = {f"epoch {epoch}": _seen(experiment, batch, epoch)[:EXAMPLES] for epoch in range(EPOCHS)}
     workdir.mkdir(parents=True, exist_ok=True)
     picture = workdir / "show_data.png"
-    contact_sheet(picture, {"stored": resident["image"][ids], **shown}, titles)
+    stored = resident["image"][ids] if "image" in resident else batch["image"][:EXAMPLES]  # of a stream, as it is read
+    contact_sheet(picture, {"stored": stored, **shown}, titles)
     print(f"{len(ids)} training images, stored and as the first {EPOCHS} epochs show them: {picture}")
     return 0
 
