@@ -68,5 +68,5 @@ def best_temperature(logits: np.ndarray, label: np.ndarray) -> float:
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         expected = (softmax(logits, np.exp(middle)) * logits).sum(-1)
-        low, high = (low, middle) if np.mean(expected - own) < 0 else (middle, high)
+        low, high = (low, middle) if np.mean(expected - own) <= 0 else (middle, high)
     return float(np.exp(high))
