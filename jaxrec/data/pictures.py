@@ -28,6 +28,7 @@ ORIENTATION = 0x0112  # the tag of EXIF
 LYING = (5, 6, 7, 8)  # its values where height and width change places
 
 _GLOBAL, _ONE_LARGE = threading.Lock(), threading.Lock()
+_SAID = threading.Event()  # that of animated pictures the first frame is read: once is enough
 
 
 class BadPictureError(InputError):
@@ -74,7 +75,8 @@ def read_picture(
       BadPictureError: it is missing, empty, cut short, no picture, or larger than `MOST_PIXELS`.
     """
     picture = decode_picture(file, channels=channels, size=size, crop=crop, name=name)
-    if picture.animated:
+    if picture.animated and not _SAID.is_set():
+        _SAID.set()
         warnings.warn("Of animated pictures the first frame is read, of several pages the first.", stacklevel=2)
     return picture.pixels
 
@@ -147,7 +149,7 @@ def _stream(file: pathlib.Path | bytes, name: str) -> io.BufferedIOBase:
 def _pillow_alone() -> Iterator[None]:
     """Pillow without its warnings and its limit of pixels, for which ours stands.
 
-    Both belong to the whole process, so one thread at a time: headers are read here, and pixels decoded outside.
+    Both belong to the whole process, so one thread at a time: headers are read here, and most pixels decoded outside.
     """
     from PIL import Image
 
@@ -176,8 +178,6 @@ def _opened(stream: io.BufferedIOBase, name: str) -> tuple["Image.Image", bool]:
             raise BadPictureError(
                 f"{name}: {width:,} x {height:,} pixels by its header; {MOST_PIXELS:,} are allowed. Make it smaller."
             )
-        if picture.format == "TIFF":
-            picture.getexif()  # it turns itself upright as it is decoded, and warns of damaged tags as they are parsed
         # A phone's JPEG may hold further pictures behind the one that everybody sees: format MPO, not animated.
         return picture, picture.format != "MPO" and getattr(picture, "is_animated", False)
 
@@ -194,7 +194,9 @@ def _decoded(
         scale = _scale(whole, size if _orientation(picture) in LYING else size[::-1], crop) * SHARPER
         if scale < 1:
             picture.draft(picture.mode, tuple(max(1, round(side * scale)) for side in whole))
-    picture.load()
+    # A TIFF turns itself upright as it is decoded, and warns of damaged tags and of its size then.
+    with _pillow_alone() if picture.format == "TIFF" else contextlib.nullcontext():
+        picture.load()
     turn = _orientation(picture)
     picture = _eight_bits(picture)
     target = whole if size is None else size if turn in LYING else size[::-1]
