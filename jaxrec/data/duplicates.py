@@ -24,7 +24,7 @@ def same_in_two_splits(
         if both.any():
             second = others[np.flatnonzero(both)[0]]
             first = ids[np.flatnonzero(content[ids] == content[second])[0]]
-            yield _line(both.sum(), other, one, "the same pictures", name(second), name(first))
+            yield _line(both, other, one, "the same pictures", name(second), name(first))
 
 
 def near_in_two_splits(
@@ -53,7 +53,7 @@ def near_in_two_splits(
         found[np.isin(content[others], content[ids])] = -1
         if (found >= 0).any():
             first = np.flatnonzero(found >= 0)[0]
-            yield _line((found >= 0).sum(), other, one, "nearly the same", name(others[first]), name(found[first]))
+            yield _line(found >= 0, other, one, "nearly the same", name(others[first]), name(found[first]))
 
 
 def under_two_labels(content: np.ndarray, label: np.ndarray, name: Callable[[int], str]) -> Iterator[str]:
@@ -69,7 +69,7 @@ def under_two_labels(content: np.ndarray, label: np.ndarray, name: Callable[[int
     torn = np.flatnonzero(same & (label[order][1:] != label[order][:-1]))
     if len(torn):
         one, other = name(order[torn[0]]), name(order[torn[0] + 1])
-        yield f"{len(torn):,} pictures have two labels, such as {one}, which is {other} as well."
+        yield f"{len(torn):,} of {len(label):,} pictures have two labels, such as {one}, which is {other} as well."
 
 
 def difference_hash(image: np.ndarray) -> np.ndarray:
@@ -90,8 +90,8 @@ def difference_hash(image: np.ndarray) -> np.ndarray:
     return np.packbits(bits, axis=1).view(np.uint64)[:, 0]
 
 
-def _line(count: int, other: str, one: str, how: str, second: str, first: str) -> str:
+def _line(shared: np.ndarray, other: str, one: str, how: str, second: str, first: str) -> str:
     return (
-        f"{count:,} pictures of {other} are in {one} as well ({how}), such as {second} and {first}: what is measured "
-        "on them is memory. Take them out of one of both."
+        f"{shared.sum():,} of {len(shared):,} pictures of {other} are in {one} as well ({how}), such as {second} and "
+        f"{first}: what is measured on them is memory. Take them out of one of both."
     )

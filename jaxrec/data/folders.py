@@ -67,8 +67,8 @@ def folder(
         the set is larger than `max_bytes`. The line names the file.
     """
     where, listing = f"data.path = {path!r}", listed(path)
-    if crop == 0:
-        raise InputError(f"data.crop = {crop}: nothing is left of a picture. Allowed is a number above 0, up to 1.")
+    if crop == 0 or (crop < 1 and size is None):
+        raise InputError(f"data.crop = {crop} is a share above 0 of what data.size says: set both, or leave it 1.")
     size = _height_and_width(size)
     cache = cache_folder() / "datasets" / f"folder-{_digest(listing.files, size, channels, crop)}.npz"
     arrays = kept_arrays(cache, lambda: _decoded(listing.files, size, channels, crop, max_bytes, where))
@@ -89,7 +89,7 @@ def folder(
         validation=validation,
         split_seed=split_seed,
         where=where,
-        what={split: f"a {split} split of your own" for split in ("test", "validation")},
+        what={"test": "a test split of your own", "validation": "a validation split, or change data.validation"},
     )
 
     def name(index: int) -> str:

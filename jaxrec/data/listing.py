@@ -102,8 +102,8 @@ def joined(root: pathlib.Path, parts: Parts, ignored: list[str], where: str) -> 
 
 def natural(name: str) -> tuple:
     """The key that sorts 2 before 10."""
-    parts = re.split(r"([0-9]+)", name)
-    return (*((int(part), "") if part.isdecimal() else (-1, part.casefold()) for part in parts if part), (-2, name))
+    parts = [part for part in re.split(r"([0-9]+)", name) if part]
+    return (*((0, int(part), "") if part.isdecimal() else (1, 0, part.casefold()) for part in parts), (-1, 0, name))
 
 
 def link_trouble(link: pathlib.Path, root: pathlib.Path) -> str:

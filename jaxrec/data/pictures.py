@@ -60,8 +60,8 @@ def read_picture(
     """The pixels of a picture, uint8 [H, W, channels], upright.
 
     Grey, palette, CMYK and 1-bit pictures are converted; 16 bits are scaled to 8. What is transparent shows white, as
-    on a page: which colour lies under it, the file leaves to chance. Of an animated picture it is the first frame, with
-    a warning.
+    on a page: which colour lies under it, the file leaves to chance. Of an animated picture it is the first frame, and
+    that is said once.
 
     Args:
       file: its path, or its content.
