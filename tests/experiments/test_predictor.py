@@ -1,0 +1,331 @@
+"""Answers of a run: for arrays of any size in a notebook, for files on the command line, from the run alone."""
+
+import csv
+import json
+import pathlib
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import special, stats
+
+import jaxrec
+import launch
+from experiments import predictor as module
+from experiments.commands.predict import entropy
+from experiments.settings.flags import from_flags
+from jaxrec.data import sources
+from jaxrec.engine.checkpoint import Checkpoints
+from jaxrec.errors import InputError
+
+ROOT = pathlib.Path(__file__).parents[2]
+SMALL = [
+    f"--config={ROOT}/configs/digits_cnn.py",
+    "--config.train.batch_size=64",
+    "--config.train.epochs=None",
+    "--config.model={'name': 'MLP', 'widths': (16,)}",
+]
+
+
+def result_of(folder: pathlib.Path) -> dict:
+    return json.loads((folder / "result.json").read_text())
+
+
+def rows_of(file: pathlib.Path) -> list[dict[str, str]]:
+    with file.open(newline="") as opened:
+        return list(csv.DictReader(opened))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> pathlib.Path:
+    """A finished run that was chosen by its moving average, evaluated over two views."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    more = ["--config.updates.ema=0.9", "--config.test_views=mirror", "--config.train.steps=200"]
+    assert launch.main([*SMALL, *more, f"--workdir={folder}"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def predictor(run) -> module.Predictor:
+    return jaxrec.load(run)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory, digits) -> pathlib.Path:
+    """The validation split as PNGs, a folder for each class."""
+    root = tmp_path_factory.mktemp("validation")
+    for index in digits.splits["validation"]:
+        folder = root / digits.classes[digits.label[index]]
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(digits.image[index, ..., 0]).save(folder / f"{index}.png")
+    return root
+
+
+def forward(folder: pathlib.Path, image: np.ndarray) -> np.ndarray:
+    """Logits of uint8 images in numpy, from the checkpoint and data.json: the average's, over two views."""
+    notes = json.loads((folder / "data.json").read_text())
+    with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
+        params = checkpoints.read(result_of(folder)["step"])["extra"]["ema"]["params"]
+    hidden, last = (jax.device_get(params[name]) for name in ("Dense_0", "Dense_1"))
+    each = []
+    for view in (image, image[:, :, ::-1]):
+        seen = (view / 255 - np.array(notes["mean"])) / np.array(notes["std"])
+        layer = np.maximum(seen.reshape(len(view), -1) @ hidden["kernel"] + hidden["bias"], 0)
+        each.append(layer @ last["kernel"] + last["bias"])
+    return np.mean(each, axis=0)
+
+
+def test_probabilities_equal_an_independent_forward_pass(run, predictor, digits):
+    image = digits.image[digits.splits["test"]]
+    found, wanted = predictor(image), special.softmax(forward(run, image), axis=-1)
+    assert (found.shape, found.dtype) == ((len(image), 10), np.float32)
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    right = found.argmax(-1) == digits.label[digits.splits["test"]]
+    assert right.mean() == pytest.approx(result_of(run)["metrics"]["test"]["ema_accuracy"])
+    assert right.mean() > 0.6
+    assert predictor.classes == digits.classes
+
+
+def test_any_number_of_images_goes_through_one_program(run, digits, compilations):
+    fresh = jaxrec.load(run, batch_size=20)
+    assert fresh.batch_size == 24  # over eight devices
+    compilations.clear()
+    whole = fresh(digits.image[:50])
+    assert whole.shape == (50, 10)
+    one_program = len(compilations)
+    assert one_program <= 1
+    for images in (digits.image[:1], digits.image[0], digits.image[0, ..., 0], digits.image[:24, ..., 0]):
+        found = fresh(images)
+        np.testing.assert_array_equal(found, whole[: len(found)])
+    np.testing.assert_array_equal(fresh(list(digits.image[:3])), whole[:3])
+    assert fresh([]).shape == (0, 10)
+    assert len(compilations) == one_program
+
+
+def test_floats_are_what_bytes_are_once_they_are_scaled(predictor, digits):
+    image = digits.image[:5]
+    np.testing.assert_allclose(predictor(image / 255), predictor(image), atol=1e-6)
+    mixed = predictor([image[0], image[1] / 255])
+    np.testing.assert_allclose(mixed, predictor(image[:2]), atol=1e-6)
+
+
+def test_images_of_any_size_are_seen_as_pillow_resizes_them(predictor, tmp_path):
+    rng = np.random.default_rng(0)
+    large, colours = rng.integers(0, 256, (24, 16), np.uint8), rng.integers(0, 256, (8, 8, 3), np.uint8)
+    centre = Image.fromarray(large).resize((8, 8), Image.Resampling.BILINEAR, box=(0, 4, 16, 20))
+    luma = Image.fromarray(colours).convert("L")
+    wanted = predictor(np.stack([np.asarray(centre), np.asarray(luma)]))
+    np.testing.assert_array_equal(predictor([large, colours]), wanted)
+    np.testing.assert_array_equal(predictor([large / 255, colours / 255]), wanted)  # rounded to bytes
+    Image.fromarray(large).save(tmp_path / "large.png")
+    np.testing.assert_array_equal(predictor(tmp_path / "large.png"), wanted[:1])
+    np.testing.assert_array_equal(predictor([str(tmp_path / "large.png"), colours]), wanted)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.zeros((2, 8, 8, 1), np.int64), r"image 0 is int64\[8, 8, 1\]: pixels are uint8"),
+        (np.full((8, 8), 16.0), r"image 0 reaches from 16 to 16: for this run floats are in \[0, 1\]"),
+        ([np.zeros((8, 8)), np.full((8, 8), np.nan)], "image 1 holds NaN"),
+        (np.zeros((8, 8, 5), np.uint8)[None], r"image 0 is uint8\[8, 8, 5\]"),
+        (np.zeros((2, 2, 8, 8, 1), np.uint8), "images is uint8"),
+        (3, "images is a int"),
+        (["nowhere.png"], "nowhere.png: "),
+    ],
+)
+def test_what_is_no_image_is_one_line(predictor, images, message):
+    with pytest.raises(InputError, match=message) as error:
+        predictor(images)
+    assert "\n" not in str(error.value)
+
+
+def test_a_run_of_floats_beyond_unit_range_takes_no_bytes(predictor, digits):
+    other = predictor._replace(unit_range=False)
+    with pytest.raises(InputError, match="what scale bytes have there, it does not know"):
+        other(digits.image[:1])
+    np.testing.assert_allclose(other(digits.image[:2] / 255), predictor(digits.image[:2]), atol=1e-6)
+
+
+def test_a_network_that_has_diverged_answers_nothing(predictor, digits):
+    broken = predictor._replace(network=lambda image: np.full((len(image), 10), np.nan))
+    with pytest.raises(InputError, match="has diverged"):
+        broken(digits.image[:1])
+
+
+def test_predicting_the_validation_pictures_gives_the_accuracy_of_the_evaluation(run, pictures, tmp_path, capsys):
+    out = tmp_path / "answers.csv"
+    assert launch.main(["predict", f"--run={run}", str(pictures), f"--out={out}", "--top=3"]) == 0
+    rows = rows_of(out)
+    right = [pathlib.Path(row["path"]).parent.name == row["class"] for row in rows]
+    assert np.mean(right) == result_of(run)["metrics"]["validation"]["ema_accuracy"]
+    assert list(rows[0]) == ["path", "class", "probability", "class_2", "probability_2", "class_3", "probability_3"]
+    numbers = np.array([[float(row[name]) for name in row if "probability" in name] for row in rows])
+    assert (np.diff(numbers) <= 0).all()
+    assert (numbers.sum(1) <= 1 + 1e-5).all()
+    names = [int(pathlib.Path(row["path"]).stem) for row in rows if pathlib.Path(row["path"]).parent.name == "0"]
+    assert names == sorted(names)  # 79 before 209
+    assert f"{len(rows)} pictures" in capsys.readouterr().out
+
+
+def test_neither_the_data_nor_anything_else_is_read(run, digits, monkeypatch, tmp_path):
+    """The run was copied elsewhere, its data are gone; what it measured is not asked for."""
+    monkeypatch.setattr(sources, "digits", lambda **_: pytest.fail("the data were read"))
+    copy = shutil.copytree(run, tmp_path / "copy")
+    for file in copy.glob("*.*"):
+        if file.name not in ("config.json", "data.json", "result.json"):
+            file.unlink()
+    np.testing.assert_array_equal(jaxrec.load(copy)(digits.image[:2]), jaxrec.load(run)(digits.image[:2]))
+
+
+def test_a_run_that_goes_on_answers_by_its_newest_state(tmp_path, digits):
+    config, _, _ = from_flags([*SMALL, "--config.train.steps=20", "--config.train.save_every=10"])
+    config["train"]["log_every"] = 10
+    from experiments.commands.run import run as carry_out
+
+    carry_out(config, tmp_path / "r", until=10, finish=False)
+    assert not (tmp_path / "r" / "result.json").exists()
+    found = jaxrec.load(tmp_path / "r")
+    assert found.step == 10
+    assert found(digits.image[:2]).shape == (2, 10)
+    (tmp_path / "r" / "data.json").unlink()
+    with pytest.raises(InputError, match=r"has no data\.json, which an older version wrote when it was finished"):
+        jaxrec.load(tmp_path / "r")
+
+
+def test_an_older_run_is_known_by_its_result(run, tmp_path, digits):
+    older = shutil.copytree(run, tmp_path / "older")
+    (older / "data.json").unlink()
+    result = result_of(older)
+    for name in ("several", "unit_range", "crop"):
+        del result["notes"][name]
+    (older / "result.json").write_text(json.dumps(result))
+    np.testing.assert_array_equal(jaxrec.load(older)(digits.image[:2]), jaxrec.load(run)(digits.image[:2]))
+    del result["notes"]["shape"]
+    (older / "result.json").write_text(json.dumps(result))
+    with pytest.raises(InputError, match="does not say what shape its images have"):
+        jaxrec.load(older)
+    (older / "data.json").write_text("{")
+    with pytest.raises(InputError, match=r"data\.json: cannot be read"):
+        jaxrec.load(older)
+
+
+def test_no_code_of_a_package_outside_runs_unasked(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "model": {"name": "theirs.nets.Net"}}))
+    with pytest.raises(InputError, match="--allow=theirs"):
+        jaxrec.load(copy)
+
+
+def test_load_says_where_experiments_would_be(monkeypatch, tmp_path):
+    monkeypatch.setattr(jaxrec, "__file__", str(tmp_path / "jaxrec" / "__init__.py"))
+    with pytest.raises(InputError, match="needs the folder experiments/ of jaxrec's repository"):
+        jaxrec.load("anything")
+
+
+def test_files_globs_arrays_and_what_cannot_be_read(run, predictor, pictures, digits, tmp_path, capsys):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / ".hidden.png").write_bytes(b"")
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "empty.png").write_bytes(b"")
+    np.savez(tmp_path / "arrays.npz", y_test=np.arange(3), x_test=digits.image[:3], x_train=digits.image[:9])
+    one = sorted((pictures / "1").iterdir())[0]
+    words = [str(one), str(pictures / "0"), str(pictures / "[01]" / "*.png"), str(tmp_path), f"{tmp_path}/arrays.npz"]
+    out = tmp_path / "answers.csv"
+    assert launch.main(["predict", *words, f"--run={run}", f"--out={out}", "--allow=x"]) == 1
+    said = capsys.readouterr()
+    assert [line.partition(":")[0] for line in said.err.splitlines()] == [
+        f"{tmp_path}/broken.png",
+        f"{tmp_path}/empty.png",
+    ]
+    rows = rows_of(out)
+    counts = [len(list((pictures / name).iterdir())) for name in ("0", "1")]
+    assert len(rows) == sum(counts) + 3
+    assert rows[0]["path"] == str(one)
+    assert [row["path"] for row in rows[-3:]] == [f"{tmp_path}/arrays.npz[{index}]" for index in range(3)]
+    assert [row["class"] for row in rows[-3:]] == [predictor.classes[k] for k in predictor(digits.image[:3]).argmax(-1)]
+    assert f"{counts[0] + 1} were named more than once" in said.out
+    assert "2 could not be read" in said.out
+    assert launch.main(["predict", f"--run={run}", str(tmp_path / "broken.png"), f"--out={tmp_path}/none.csv"]) == 2
+    assert "None of 1 pictures could be read" in capsys.readouterr().err
+    assert not list(tmp_path.glob("none.csv*"))
+
+
+def test_bad_input_is_one_line_before_anything_is_computed(run, pictures, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(module.Predictor, "of_batch", lambda *_: pytest.fail("something was computed"))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "no.npz").write_bytes(b"PK")
+    np.savez(tmp_path / "labels.npz", y=np.arange(3))
+    (tmp_path / "begun" / "checkpoints").mkdir(parents=True)
+    other = shutil.copytree(run, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "gone": 1}))
+    here, some, out = f"--run={run}", str(pictures), f"--out={tmp_path}/a.csv"
+    for words, said in [
+        ([here], "predict.images is missing"),
+        ([some], "predict.run is missing"),
+        ([here, some, "--top=11"], "--top=11: this run tells 10 classes apart"),
+        ([here, some, "--top=0"], "predict.top = 0: allowed is a whole number, 1 or more"),
+        ([here, some, f"--out={tmp_path}/nowhere/a.csv"], "nowhere/a.csv: cannot be written"),
+        ([here, some, f"--out={tmp_path}"], "cannot be written (that is a folder)"),
+        ([here, f"{tmp_path}/nowhere"], "nowhere: no such file or folder"),
+        ([here, f"{tmp_path}/*.gif"], "this pattern matches nothing"),
+        ([here, f"{tmp_path}/empty"], "a folder without pictures"),
+        ([here, f"{tmp_path}/no.npz"], "not an .npz file of plain arrays"),
+        ([here, f"{tmp_path}/labels.npz"], "holds no images"),
+        ([f"--run={tmp_path}/nowhere", some], "no run with checkpoints is there"),
+        ([f"--run={tmp_path}/begun", some], "has saved no checkpoint yet"),
+        ([f"--run={other}", some], "config.json cannot be used today. config.gone"),
+        ([here, some, f"--workdir={tmp_path}"], "--workdir and predict do not go together"),
+        ([here, some, "--tpo=3"], "Unknown command line flag 'tpo'"),
+    ]:
+        capsys.readouterr()
+        assert launch.main(["predict", *words, *([out] if not any("--out" in word for word in words) else [])]) == 2
+        line = capsys.readouterr().err
+        assert said in line, line
+        assert line.count("\n") == 1, line
+    assert not list(tmp_path.glob("a.csv*"))
+
+
+def test_a_run_of_another_kind_is_named(run, pictures, tmp_path, capsys):
+    folder = tmp_path / "autoencoder"
+    config = json.loads((run / "config.json").read_text())
+    shutil.copytree(run, folder)
+    encoder, _, _ = from_flags([f"--config={ROOT}/configs/digits_autoencoder.py"])
+    assert config["experiment"] != encoder["experiment"]
+    (folder / "config.json").write_text(json.dumps(encoder))
+    for command in (["predict", str(pictures)], ["evaluate"], ["calibrate"]):
+        assert launch.main([*command, f"--run={folder}"]) == 2
+        assert "a run of 'autoencode'. Name a run of 'classify'." in capsys.readouterr().err
+
+
+def test_entropy_is_scipys(predictor, digits):
+    for p in predictor(digits.image[:3]):
+        assert entropy(p) == pytest.approx(stats.entropy(p), rel=1e-4)
+    assert entropy(np.array([1.0, 0.0])) == 0
+    assert entropy(np.array([0.5, 1.0]), several=True) == pytest.approx(np.log(2))
+
+
+def test_a_run_of_several_labels_has_a_probability_for_each(tmp_path, digits, capsys):
+    image, label = digits.image[:200], digits.label[:200]
+    rows = np.stack([label % 2 == 0, label > 4, label == 3], -1).astype(np.uint8)
+    np.savez(tmp_path / "d.npz", x_train=image, y_train=rows, classes=["even", "large", "three"])
+    data = f"{{'name': 'npz', 'path': '{tmp_path}/d.npz'}}"
+    more = ["--config.loss={'name': 'binary_cross_entropy'}", f"--config.data={data}", "--config.train.steps=100"]
+    assert launch.main([*SMALL, *more, f"--workdir={tmp_path}/r"]) == 0
+    found = jaxrec.load(tmp_path / "r")
+    probabilities = found(image[:20])
+    np.testing.assert_allclose(probabilities, special.expit(found.logits(image[:20])), rtol=1e-5)
+    np.savez(tmp_path / "x.npz", image[:20])
+    words = [f"{tmp_path}/x.npz", f"--run={tmp_path}/r", f"--out={tmp_path}/a.csv", "--uncertainty"]
+    assert launch.main(["predict", *words]) == 0
+    answers = rows_of(tmp_path / "a.csv")
+    wanted = [";".join(np.array(found.classes)[p > 0.5]) for p in probabilities]
+    assert [row["classes"] for row in answers] == wanted
+    assert [row["class"] for row in answers] == [found.classes[k] for k in probabilities.argmax(-1)]
+    assert "calibrated_entropy" not in answers[0]
+    assert launch.main(["calibrate", f"--run={tmp_path}/r"]) == 2
+    assert "several labels for each image; calibration is of one" in capsys.readouterr().err
