@@ -1,7 +1,9 @@
 """The one entry point: trains what a config asks for, looks at data, asks runs for answers and images, or the machine.
 
     python launch.py --config=FILE [--config.KEY=VALUE ...] [options]
+    python launch.py prepare NAMES...               TFDS sets from the network, before a run needs them
     python launch.py show_data --config=FILE ...    a picture of training images, stored and augmented
+    python launch.py bench_data --config=FILE ...   how fast its data come, stage by stage
     python launch.py lr_find --config=FILE ...      a picture of the loss over a growing learning rate
     python launch.py predict --run=RUN IMAGES... [--out=predictions.csv --top=1 --uncertainty]    a CSV of answers
     python launch.py evaluate --run=RUN [--split=test --data=SET --corrupt=gaussian_noise,...]    its metrics elsewhere

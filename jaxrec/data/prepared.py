@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxrec.data.cache import kept_arrays
 from jaxrec.data.checks import Parts
 from jaxrec.data.decoding import tensorflow
 from jaxrec.data.splits import SPLITS
@@ -105,17 +106,19 @@ class Records:
 
     def _index(self, split: str) -> np.ndarray:
         """A row for each record: number of its file, offset and length of its data there, label."""
-        cache = cache_file(self._prepared.name, self._prepared.description, f"-{split}.index")
-        if cache.exists():
-            return np.load(cache)
         where = f"data.dataset = {self._prepared.name!r}"
         count = self._prepared.sizes[split]
-        print(f"{where}: looks at the {count:,} records of {split} once, to find each later.", file=sys.stderr)
-        rows = np.concatenate(list(self._array_rows(split) if self._by_number else self._tf_rows(split)))
-        if len(rows) != count:
-            raise InputError(f"{where}: {split} holds {len(rows):,} records instead of {count:,}. Prepare it again.")
-        save(cache, lambda stream: np.save(stream, rows))
-        return rows
+
+        def made() -> dict[str, np.ndarray]:
+            print(f"{where}: looks at the {count:,} records of {split} once, to find each later.", file=sys.stderr)
+            rows = np.concatenate(list(self._array_rows(split) if self._by_number else self._tf_rows(split)))
+            if len(rows) != count:
+                raise InputError(
+                    f"{where}: {split} holds {len(rows):,} records instead of {count:,}. Prepare it again."
+                )
+            return {"rows": rows}
+
+        return kept_arrays(cache_file(self._prepared.name, self._prepared.description, f"-{split}.npz"), made)["rows"]
 
     def _tf_rows(self, split: str) -> Iterator[np.ndarray]:
         tf = tensorflow()
@@ -173,23 +176,14 @@ def newest(dataset: str, root: pathlib.Path) -> pathlib.Path | None:
     return max(versions, key=lambda path: [int(n) for n in path.parent.name.split(".") if n.isdigit()], default=None)
 
 
-def cache_file(dataset: str, description: pathlib.Path, ending: str = "") -> pathlib.Path:
-    """Where what was read of a prepared set is kept, without the suffix that its kind of file has.
+def cache_file(dataset: str, description: pathlib.Path, ending: str = ".npz") -> pathlib.Path:
+    """Where what was read of a prepared set is kept.
 
     Its name holds a digest of the set's own description (version, splits, shard lengths), so another version or
     another preparation of the set never meets an old cache.
     """
     digest = hashlib.sha256(description.read_bytes()).hexdigest()[:12]
     return cache_folder() / "datasets" / f"{dataset.replace('/', '-')}-{description.parent.name}-{digest}{ending}"
-
-
-def save(cache: pathlib.Path, write: Any) -> None:
-    """Writes a file by `write(stream)`, whole or not at all: a killed run leaves no half of one."""
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    partial = cache.with_name(f"{cache.name}.{os.getpid()}")
-    with partial.open("wb") as stream:
-        write(stream)
-    partial.replace(cache)
 
 
 def tensorflow_datasets() -> ModuleType:

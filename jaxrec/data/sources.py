@@ -12,8 +12,9 @@ import zlib
 import numpy as np
 
 from jaxrec.data.batches import Dataset
+from jaxrec.data.cache import save_arrays
 from jaxrec.data.checks import LETTERS, Parts, array_name, checked, look_for_classes
-from jaxrec.data.prepared import Records, cache_file, newest, prepared, read_arrays, save
+from jaxrec.data.prepared import Records, cache_file, newest, prepared, read_arrays
 from jaxrec.data.splits import SPLITS, with_held_out
 from jaxrec.data.streaming import Stream
 from jaxrec.errors import InputError
@@ -127,8 +128,7 @@ def tfds(
         # TFDS may have taken another version than the newest, or a default config that `dataset` does not name.
         info = found.description
         arrays = {array_name(key, split): array for split, part in parts.items() for key, array in part.items()}
-        classes = np.array(found.classes)
-        save(cache_file(dataset, info, ending), lambda file: np.savez(file, classes=classes, **arrays))
+        save_arrays(cache_file(dataset, info, ending), {"classes": np.array(found.classes), **arrays})
     cache = cache_file(dataset, info, ending)
     try:
         parts, classes = _load(str(cache), f"the cache {cache}")

@@ -144,7 +144,7 @@ class InOrder:
     """
 
     def __init__(self, plan: Plan, streams: Mapping[str, Stream], steps: int | None):
-        self._plan, self._streams, self._steps = plan, streams, steps
+        self.plan, self.streams, self._steps = plan, streams, steps
         self._step, self._rows = -1, {}  # what was asked for last
         self._open: dict[str, Iterator[np.ndarray]] = {}
 
@@ -153,8 +153,8 @@ class InOrder:
         if step == self._step:
             return self._rows
         if step != self._step + 1 or not self._open:
-            self._open = {key: each.batches(self._plan, step, self._steps) for key, each in self._streams.items()}
+            self._open = {key: each.batches(self.plan, step, self._steps) for key, each in self.streams.items()}
         opened, self._open = self._open, {}  # an error leaves nothing in order
-        self._rows = {**self._plan(step), **{key: next(batches) for key, batches in opened.items()}}
+        self._rows = {**self.plan(step), **{key: next(batches) for key, batches in opened.items()}}
         self._step, self._open = step, opened
         return self._rows

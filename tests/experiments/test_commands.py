@@ -76,7 +76,14 @@ def test_show_data_draws_a_sheet_and_nothing_else(tmp_path):
 
 def test_an_unknown_command_is_refused(capsys):
     assert launch.main(["lr_fnid", *SMALL, STEP]) == 2
-    assert "Unknown command 'lr_fnid'. There are: doctor, show_data, lr_find" in capsys.readouterr().err
+    assert "Unknown command 'lr_fnid'. There are: doctor, prepare, show_data, bench_data" in capsys.readouterr().err
+
+
+def test_the_stages_that_feed_a_network_are_timed(tmp_path, capsys):
+    assert launch.main(["bench_data", *SMALL, "--seconds=0.01"]) == 0
+    shown = capsys.readouterr().out
+    assert "plan" in shown
+    assert "all, on the devices" in shown
 
 
 def test_a_run_starts_from_another_and_says_what_it_took(trained, tmp_path, capsys):

@@ -26,14 +26,14 @@ SMALLER = {
     "DenseVAE": {"widths": (8,)},
     "GoogLeNet": {"width": 8},
     "VGG": {"width": 8},
-    "ViT": {"depth": 1, "width": 16},
+    "ViT": {"depth": 1, "width": 16, "heads": 2},
     "WideResNet": {"depth": 10, "widen": 1},
     "PreActResNet": {"blocks": (1, 1), "width": 8},
     "ResNet": {"blocks": (1, 1, 1)},
     "WhitenedCNN": {"widths": (8, 8, 8)},
 }
 FASTER = {"vae": {"nll_samples": 2}}  # what makes an experiment quick
-SHAPES = {"mnist": (28, 28, 1), "fashion_mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
+SHAPES = {"mnist": (28, 28, 1), "fashion_mnist": (28, 28, 1), "cifar10": (32, 32, 3), "imagenet2012": (32, 32, 3)}
 # One of each kind of learning and of data; `make test-slow` has them all. What networks compute is tested elsewhere.
 QUICK = ("cifar10_cnn", "digits_cnn", "mnist_autoencoder", "mnist_lstm", "mnist_mlp", "mnist_vae")
 
