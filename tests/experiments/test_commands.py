@@ -80,7 +80,7 @@ def test_an_unknown_command_is_refused(capsys):
 
 
 def test_the_stages_that_feed_a_network_are_timed(tmp_path, capsys):
-    assert launch.main(["bench_data", *SMALL, "--seconds=0.01"]) == 0
+    assert launch.main(["bench_data", *SMALL, STEP, "--seconds=0.01"]) == 0
     shown = capsys.readouterr().out
     assert "plan" in shown
     assert "all, on the devices" in shown
