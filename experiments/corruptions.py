@@ -28,9 +28,9 @@ CORRUPTIONS = {
     "random_rotation": Corruption("degrees", (10.0, 20.0, 30.0, 45.0, 60.0)),
     "random_translation": Corruption("share", (0.05, 0.1, 0.15, 0.2, 0.25)),
     "color_jitter": Corruption("contrast", (0.2, 0.4, 0.6, 0.8, 0.95)),
-    "rand_augment": Corruption("magnitude", (3.0, 6.0, 9.0, 12.0, 15.0)),
+    "rand_augment": Corruption("magnitude", (2.0, 4.0, 6.0, 8.0, 10.0)),
 }
-PLAIN = ("random_erasing", "random_translation")  # whose numbers decide what is compiled: no arrays
+PLAIN = ("random_erasing", "random_translation", "rand_augment")  # whose numbers decide what is compiled: no arrays
 
 
 def corruption(name: str) -> Corruption:

@@ -50,7 +50,7 @@ def evaluate(
     folder = pathlib.Path(run)
     for name in corrupt or ():
         corruption(name)
-    section = _section(folder, data) if data else None
+    section = _section(folder, data, split) if data else None
     found = evaluation_of(folder, "--run", section, f"--data={data}")
     if corrupt and not found.notes.get("unit_range", True):
         raise InputError("--corrupt is for images in [0, 1], and this run's are others. Leave it out.")
@@ -109,7 +109,7 @@ def _write_corrupted(
     return f"Mean {accuracy} over five strengths: {means}. {file}, .json and .png"
 
 
-def _section(folder: pathlib.Path, text: str) -> Mapping[str, Any]:
+def _section(folder: pathlib.Path, text: str, split: str) -> Mapping[str, Any]:
     """The section that --data means, checked."""
     config, notes = recogniser_of(folder, "--run"), notes_of(folder, "--run")
     section, path = literal(text), pathlib.Path(text)
@@ -122,6 +122,7 @@ def _section(folder: pathlib.Path, text: str) -> Mapping[str, Any]:
             raise InputError(f"--data={text}: no such folder or file.")
         else:
             section = {"name": "digits"} if text == "digits" else {"name": "tfds", "dataset": text}
+        section |= {"validation": 0.0} if split == "all" else {}  # few pictures could not spare any
     if section.get("name") == "folder":
         height, width, channels = notes["shape"]
         section = {"size": (height, width), "channels": channels, "crop": notes.get("crop", 1.0), **section}
