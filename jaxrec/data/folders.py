@@ -8,6 +8,7 @@ import hashlib
 import math
 import os
 import pathlib
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,8 +21,9 @@ from jaxrec.data.batches import Dataset
 from jaxrec.data.cache import kept_arrays
 from jaxrec.data.directories import list_directory
 from jaxrec.data.listing import Files, Listing
-from jaxrec.data.pictures import BadPictureError, decode_picture, stored_size
+from jaxrec.data.pictures import BadPictureError, decode_picture, shown, stored_size
 from jaxrec.data.splits import with_held_out
+from jaxrec.data.streaming import Stream, check_keys
 from jaxrec.data.tables import list_table
 from jaxrec.errors import InputError
 from jaxrec.machine.folders import cache_folder
@@ -43,6 +45,8 @@ def folder(
     on_bad: Literal["error", "skip"] = "error",
     near_duplicates: bool = False,
     max_bytes: Count = 4_000_000_000,
+    random_area: Share | None = None,
+    stream: bool | None = None,
 ) -> Dataset:
     """Pictures of your own: a folder with a folder for each class, or of pictures alone, or a CSV that names them.
 
@@ -60,19 +64,30 @@ def folder(
       on_bad: "error" refuses a set with files that are no readable pictures, "skip" leaves these out and says which; in
         a validation or test split of your own they are refused in any case.
       near_duplicates: whether to look for pictures of one split that are nearly the same as some of another, too.
-      max_bytes: the largest set to hold in memory.
+      max_bytes: the largest set to hold in memory and on every device; a larger one is streamed.
+      random_area: in a stream, training sees a part of the picture at random, of at least this share of its area
+        (Szegedy et al., 2015: 0.08), scaled to `size`. Only that part of a JPEG is decoded.
+      stream: whether images are read and decoded ahead of each step rather than held; by default if they are too many.
 
     Raises:
       InputError: the folder or CSV cannot be meant, a picture cannot be read, sizes differ and `size` is not set, or
-        the set is larger than `max_bytes`. The line names the file.
+        the set is larger than `max_bytes` where `stream` is False. The line names the file.
     """
     where, listing = f"data.path = {path!r}", listed(path)
-    if crop == 0 or (crop < 1 and size is None):
-        raise InputError(f"data.crop = {crop} is a share above 0 of what data.size says: set both, or leave it 1.")
+    check_keys(size, crop, random_area, stream)
     size = _height_and_width(size)
-    cache = cache_folder() / "datasets" / f"folder-{_digest(listing.files, size, channels, crop)}.npz"
-    arrays = kept_arrays(cache, lambda: _decoded(listing.files, size, channels, crop, max_bytes, where))
-    _check_size(arrays["image"].shape, max_bytes, where)
+    shape = (*(size or one_size(listing.files, where)), channels)
+    fits = len(listing.files) * math.prod(shape) <= max_bytes
+    streamed = stream if stream is not None else random_area is not None or not fits
+    if streamed and near_duplicates:
+        raise InputError("data.near_duplicates compares images in memory: leave it out, or set data.stream = False.")
+    if not streamed:
+        _check_size((len(listing.files), *shape), max_bytes, where)
+    kind = "stream" if streamed else "folder"
+    cache = cache_folder() / "datasets" / f"{kind}-{_digest(listing.files, size, channels, crop)}.npz"
+    arrays = kept_arrays(
+        cache, lambda: _looked_at(listing.files, shape, crop, hold=not streamed, resize=size is not None)
+    )
     for line in arrays["said"]:
         warnings.warn(f"{where}: {line}", stacklevel=2)
     bad = dict(zip(arrays["bad"].tolist(), arrays["why"].tolist(), strict=True))
@@ -95,7 +110,12 @@ def folder(
     def name(index: int) -> str:
         return listing.files.name(good[index])
 
-    image, content = arrays["image"], arrays["content"]
+    if streamed:
+        readable = Files(listing.files.root, tuple(listing.files.names[index] for index in good))
+        image = Stream(readable, size=shape[:2], channels=channels, crop=crop, random_area=random_area)
+    else:
+        image = arrays["image"]
+    content = arrays["content"]
     found = [*duplicates.same_in_two_splits(content, splits, name)]
     found += [] if label is None else duplicates.under_two_labels(content, label, name)
     found += duplicates.near_in_two_splits(image, content, splits, name) if near_duplicates else []
@@ -121,10 +141,10 @@ def listed(path: str) -> Listing:
         if root.is_file() and root.suffix.lower() == ".csv":
             return list_table(root, where)
     except OSError as error:
-        raise InputError(f"{where}: cannot be read ({error.strerror}: {error.filename}).") from None
+        raise InputError(f"{where}: cannot be read ({error.strerror}: {shown(error.filename)}).") from None
     if root.is_file():
         raise InputError(f"{where}: neither a folder of pictures nor a .csv that names them. Unpack an archive.")
-    raise InputError(f"{where}: no such folder or CSV. Looked in {root.absolute()}.")
+    raise InputError(f"{where}: no such folder or CSV. Looked in {shown(root.absolute())}.")
 
 
 def stored_sizes(files: Files) -> tuple[np.ndarray, dict[int, str]]:
@@ -215,30 +235,32 @@ def _digest(files: Files, *what: object) -> str:
     return digest.hexdigest()[:24]
 
 
-def _decoded(
-    files: Files, size: tuple[int, int] | None, channels: int, crop: float, max_bytes: int, where: str
+def _looked_at(
+    files: Files, shape: tuple[int, int, int], crop: float, *, hold: bool, resize: bool
 ) -> Mapping[str, np.ndarray]:
-    """What a cache holds of N files, M of which are pictures.
+    """What a cache holds of N files, M of which are pictures: each is decoded once, to know whether it can be.
 
-    "image": uint8 [M, H, W, C]; "content": uint64 [M], hashes of the files; "bad", "why": numbers of the others, and
-    the lines that say why; "said": lines that are no errors.
+    "image": uint8 [M, H, W, C], if they are held; "content": uint64 [M], hashes of the files; "bad", "why": numbers of
+    the others, and the lines that say why; "said": lines that are no errors.
     """
-    shape = (*(size or one_size(files, where)), channels)
-    _check_size((len(files), *shape), max_bytes, where)
+    if not hold:
+        print(f"{files.root}: looks at {len(files):,} files once.", file=sys.stderr)
     try:
-        image = np.empty((len(files), *shape), np.uint8)
+        image = np.empty((len(files) if hold else 0, *shape), np.uint8)
     except MemoryError:
         raise InputError(
-            f"{where}: {len(files):,} images of {shape} do not fit memory. Make data.size smaller."
+            f"{files.root}: {len(files):,} images of {shape} do not fit memory. Make data.size smaller."
         ) from None
     content, animated = np.zeros(len(files), np.uint64), np.zeros(len(files), bool)
 
     def decode(index: int) -> None:
         path = files.path(index)
-        picture = decode_picture(path, channels=channels, size=size, crop=crop)
+        picture = decode_picture(path, channels=shape[2], size=shape[:2] if resize else None, crop=crop)
         if picture.pixels.shape != shape:  # a PNG may say behind its pixels that it lies
             raise InputError(f"{files.name(index)}: its size is another than that of the others. Set data.size.")
-        image[index], animated[index] = picture.pixels, picture.animated
+        animated[index] = picture.animated
+        if hold:
+            image[index] = picture.pixels
         with path.open("rb") as stream:
             content[index] = int.from_bytes(hashlib.file_digest(stream, "sha256").digest()[:8])
 
@@ -249,7 +271,7 @@ def _decoded(
         first = files.name(int(np.flatnonzero(animated)[0]))
         said = [f"of {animated.sum():,} animated pictures or several pages, such as {first}, the first is taken."]
     return {
-        "image": image[good] if why else image,
+        "image": image[good] if why and hold else image,
         "content": content[good],
         "bad": np.array(list(why), np.int64),
         "why": np.array(list(why.values()), str),

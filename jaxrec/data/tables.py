@@ -41,6 +41,7 @@ def list_table(table: pathlib.Path, where: str) -> Listing:
         cell = {column: row[index].strip() for column, index in columns.items()}
         name, place = cell["path"], f"{where}, line {line}: {cell['path']!r}"
         _check_path(table.parent, name, place, inside, hint=line == 1)
+        name = pathlib.PurePosixPath(name).as_posix()  # without ./ and the like
         if name in seen:
             raise InputError(f"{place} is in line {seen[name]} as well. A picture has one line.")
         seen[name] = line
