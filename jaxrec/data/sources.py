@@ -16,7 +16,7 @@ from jaxrec.data.cache import save_arrays
 from jaxrec.data.checks import LETTERS, Parts, array_name, checked, look_for_classes
 from jaxrec.data.prepared import Records, cache_file, newest, prepared, read_arrays
 from jaxrec.data.splits import SPLITS, with_held_out
-from jaxrec.data.streaming import Stream
+from jaxrec.data.streaming import Stream, check_keys
 from jaxrec.errors import InputError
 from jaxrec.machine.folders import data_folder
 from jaxrec.types import Count, Rate, Seed, Share
@@ -92,13 +92,7 @@ def tfds(
     """
     root, where = pathlib.Path(data_dir).expanduser() if data_dir else data_folder(), f"data.dataset = {dataset!r}"
     ending = f"-{size}-{crop:g}.npz" if size else ".npz"
-    if random_area is not None and (stream is False or not size):
-        raise InputError(
-            f"data.random_area = {random_area} crops as a stream is decoded: it needs data.size, and data.stream not "
-            "False. Of a set in memory, config.augment has random_zoom."
-        )
-    if crop == 0 or (crop < 1 and not size):
-        raise InputError(f"data.crop = {crop} is a share above 0 of what data.size says: set both, or leave it 1.")
+    check_keys(size, crop, random_area, stream)
     info = None if stream else newest(dataset, root)
     if info is None or not cache_file(dataset, info, ending).exists():
         found = prepared(dataset, root)

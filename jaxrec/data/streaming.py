@@ -129,6 +129,17 @@ class Stream:
         raise InputError(f"One of {names}, ... cannot be decoded: {error}. Mend it, or leave it out.") from None
 
 
+def check_keys(size: Any, crop: float, random_area: float | None, stream: bool | None) -> None:
+    """Raises InputError for arguments of a source that do not fit each other, named as a config names them."""
+    if random_area is not None and (stream is False or not size):
+        raise InputError(
+            f"data.random_area = {random_area} crops as a stream is decoded: it needs data.size, and data.stream not "
+            "False. Of a set in memory, config.augment has random_zoom."
+        )
+    if crop == 0 or (crop < 1 and not size):
+        raise InputError(f"data.crop = {crop} is a share above 0 of what data.size says: set both, or leave it 1.")
+
+
 def parallel_calls() -> int:
     """How many pictures are decoded at a time: one for each core that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

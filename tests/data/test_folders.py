@@ -426,3 +426,29 @@ def test_the_difference_hash_says_which_neighbour_is_lighter():
     bits = (noise[:, :, 1:, 0] > noise[:, :, :-1, 0]).reshape(50, 64)
     apart = np.bitwise_count(difference_hash(noise)[:, None] ^ difference_hash(noise)[None])
     np.testing.assert_array_equal(apart, (bits[:, None] != bits[None]).sum(-1))
+
+
+# ---- streams
+
+
+@pytest.mark.parametrize("options", [{"stream": True}, {"max_bytes": 30 * 6 * 5 * 3 - 1}])
+def test_a_folder_that_does_not_fit_is_streamed(tmp_path, options):
+    classes(tmp_path, {"cat": 10, "dog": 20})
+    spoil(tmp_path, "cat/10.png")
+    with pytest.warns(UserWarning, match="1 of 31 files are left out"):
+        held = folder(path=str(tmp_path), on_bad="skip", size=(6, 5))
+    with pytest.warns(UserWarning, match="1 of 31 files are left out"):
+        streamed = folder(path=str(tmp_path), on_bad="skip", size=(6, 5), **options)
+    assert not isinstance(streamed.image, np.ndarray)
+    np.testing.assert_array_equal(streamed.image[:], held.image)
+    np.testing.assert_array_equal(streamed.label, held.label)
+    for split, ids in held.splits.items():
+        np.testing.assert_array_equal(streamed.splits[split], ids)
+
+
+def test_a_stream_has_no_array_to_compare(tmp_path):
+    classes(tmp_path, {"cat": 10, "dog": 20})
+    with pytest.raises(InputError, match=r"data\.near_duplicates compares images in memory"):
+        folder(path=str(tmp_path), stream=True, near_duplicates=True)
+    with pytest.raises(InputError, match=r"do not fit data\.max_bytes = 100"):
+        folder(path=str(tmp_path), stream=False, max_bytes=100)
