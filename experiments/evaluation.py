@@ -4,6 +4,7 @@ Images are scaled by what the run has noted, never by the data at hand.
 """
 
 import pathlib
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -154,7 +155,10 @@ def _numbers(theirs: Sequence[str], ours: Sequence[str], several: bool, where: s
         return np.array([ours.index(name) for name in theirs], np.int32)
     nameless = [str(number) for number in range(len(ours))]
     if len(theirs) == len(ours) and nameless in (theirs, ours):
-        return None  # one of them has numbers alone
+        warnings.warn(
+            f"{where}: classes {_some(theirs)} and the run's {_some(ours)} are matched by number.", stacklevel=2
+        )
+        return None
     new = [name for name in theirs if name not in ours] or theirs
     raise InputError(
         f"{where}: classes {_some(new)}, which the run does not know; its own are {_some(ours)}. Name data of these, "

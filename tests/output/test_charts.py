@@ -8,7 +8,7 @@ from jaxrec.output import charts
 
 def test_a_reliability_diagram_has_a_part_for_each(tmp_path):
     confidence, accuracy, examples = np.array([0, 0.4, 0.9]), np.array([0, 0.5, 0.8]), np.array([0, 10, 90])
-    one, two = ({name: (confidence, accuracy, examples, 0.1) for name in names} for names in (["a"], ["a", "b"]))
+    one, two = (dict.fromkeys(names, (confidence, accuracy, examples, 0.1)) for names in ("a", "ab"))
     charts.reliability_diagram(tmp_path / "one.png", one)
     charts.reliability_diagram(tmp_path / "two.png", two)
     widths = [imread(tmp_path / f"{name}.png").shape[1] for name in ("one", "two")]
