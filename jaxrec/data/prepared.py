@@ -4,6 +4,7 @@ import functools
 import hashlib
 import os
 import pathlib
+import re
 import socket
 import sys
 import urllib.parse
@@ -17,12 +18,14 @@ import numpy as np
 from jaxrec.data.cache import kept_arrays
 from jaxrec.data.checks import Parts
 from jaxrec.data.decoding import tensorflow
+from jaxrec.data.pictures import decode_picture
 from jaxrec.data.splits import SPLITS
 from jaxrec.errors import InputError, did_you_mean
 from jaxrec.machine.folders import cache_folder
 
 BEFORE, BEHIND = 12, 4  # bytes of a TFRecord around its data: length and checksums
 READ_AT_ONCE = 256  # records, where an index is made
+AGAIN = "Prepare the set again."
 
 
 class Prepared(NamedTuple):
@@ -48,6 +51,11 @@ class Prepared(NamedTuple):
         return {split: self.builder.info.splits[split].num_examples for split in self.splits}
 
     @property
+    def by_number(self) -> bool:
+        """Whether its files find a record by its number, as ArrayRecords do."""
+        return self.builder.info.file_format.value == "array_record"
+
+    @property
     def description(self) -> pathlib.Path:
         """The file that describes this preparation."""
         return pathlib.Path(self.builder.data_dir) / "dataset_info.json"
@@ -63,7 +71,7 @@ class Records:
     def __init__(self, prepared: Prepared):
         self._prepared = prepared
         self._files = {split: prepared.builder.info.splits[split].filepaths for split in prepared.splits}
-        self._by_number = prepared.builder.info.file_format.value == "array_record"
+        self._by_number = prepared.by_number
         index = {split: self._index(split) for split in prepared.splits}
         self._starts = np.cumsum([0, *(len(rows) for rows in index.values())])
         self._rows = np.concatenate(list(index.values()))  # [N, 4]: number of the file, offset, length, label
@@ -90,7 +98,7 @@ class Records:
             return example.features.feature["image"].bytes_list.value[0]
         except Exception as error:  # of the system, of protobuf, of array_record: whatever a damaged file provokes
             why = " ".join(str(error).split()) or type(error).__name__
-            raise InputError(f"{self.name(index)} cannot be read ({why}). Prepare the set again.") from None
+            raise InputError(f"{self.name(index)} cannot be read ({why}). {AGAIN}") from None
 
     def name(self, index: int) -> str:
         """Set, split and number of a record."""
@@ -102,7 +110,10 @@ class Records:
         return self._prepared.splits[part], int(index - self._starts[part])
 
     def _array_records(self, split: str) -> Any:
-        return _array_record_source(tuple(map(str, self._files[split])))
+        try:
+            return _array_record_source(tuple(map(str, self._files[split])))
+        except Exception as error:  # array_record's own
+            raise damaged(self._prepared.name, split, error) from None
 
     def _index(self, split: str) -> np.ndarray:
         """A row for each record: number of its file, offset and length of its data there, label."""
@@ -111,11 +122,10 @@ class Records:
 
         def made() -> dict[str, np.ndarray]:
             print(f"{where}: looks at the {count:,} records of {split} once, to find each later.", file=sys.stderr)
-            rows = np.concatenate(list(self._array_rows(split) if self._by_number else self._tf_rows(split)))
+            found = self._array_rows(split) if self._by_number else self._tf_rows(split)
+            rows = np.concatenate([np.zeros((0, 4), np.int64), *found])
             if len(rows) != count:
-                raise InputError(
-                    f"{where}: {split} holds {len(rows):,} records instead of {count:,}. Prepare it again."
-                )
+                raise InputError(f"{where}: {split} holds {len(rows):,} records instead of {count:,}. {AGAIN}")
             return {"rows": rows}
 
         return kept_arrays(cache_file(self._prepared.name, self._prepared.description, f"-{split}.npz"), made)["rows"]
@@ -165,9 +175,9 @@ def _labels(records: Sequence[bytes]) -> Any:
 
 def damaged(dataset: str, split: str, error: Exception, file: Any = None) -> InputError:
     """What is said of a set whose records cannot be read."""
-    why = " ".join(getattr(error, "message", str(error)).split())
+    why = re.sub(r"\{\{.*?\}\} ?| ?\[Op:.*", "", " ".join(getattr(error, "message", str(error)).split()))
     shard = f", {pathlib.Path(file).name}" if file else ""
-    return InputError(f"data.dataset = {dataset!r}: {split}{shard} is damaged ({why[:200]}). Prepare the set again.")
+    return InputError(f"data.dataset = {dataset!r}: {split}{shard} is damaged ({why[:200]}). {AGAIN}")
 
 
 def newest(dataset: str, root: pathlib.Path) -> pathlib.Path | None:
@@ -209,14 +219,20 @@ def builder_of(dataset: str, root: pathlib.Path) -> Any:
     Raises:
       InputError: there is no such set.
     """
-    tfds = tensorflow_datasets()
+    tfds, where = tensorflow_datasets(), f"data.dataset = {dataset!r}"
     try:
         return tfds.builder(dataset, data_dir=str(root))
     except tfds.core.registered.DatasetNotFoundError:
+        if (root / dataset).exists():
+            raise InputError(f"{where}: {root / dataset} is not whole, features.json is missing. {AGAIN}") from None
         names = tfds.list_builders(with_community_datasets=False)
-        raise InputError(f"data.dataset = {dataset!r}: no such TFDS set.{did_you_mean(dataset, names)}") from None
-    except ValueError as error:
-        raise InputError(f"data.dataset = {dataset!r}: {' '.join(str(error).split())}") from None
+        raise InputError(f"{where}: no such TFDS set.{did_you_mean(dataset, names)}") from None
+    except Exception as error:  # of TFDS, of json, of protobuf: what is meant by a description that is none
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"{where}: cannot be opened ({why[:200]}). If it is prepared in {root / dataset}, dataset_info.json or "
+            f"features.json there is damaged. {AGAIN}"
+        ) from None
 
 
 def prepared(dataset: str, root: pathlib.Path) -> Prepared:
@@ -277,15 +293,33 @@ def prepare_set(dataset: str, root: pathlib.Path, manual_dir: pathlib.Path | Non
 
 
 def read_arrays(found: Prepared) -> Parts:
-    """Every split of a set whose images have one size as arrays, in the records' own order."""
-    parts = {}
+    """Every split of a set whose images have one size as arrays, in the records' own order.
+
+    Raises:
+      InputError: a shard is missing or damaged, or a record holds something else; the line names it.
+    """
+    tf, parts = tensorflow(), {}
     for split, count in found.sizes.items():
         image, label = np.empty((count, *found.shape), np.uint8), np.empty(count, np.int32)
         records = found.builder.as_dataset(split=split, shuffle_files=False).batch(1024).prefetch(2)
         start = 0
-        for record in records.as_numpy_iterator():
-            stop = start + len(record["label"])
-            image[start:stop], label[start:stop] = record["image"], record["label"]
-            start = stop
+        try:
+            for record in records.as_numpy_iterator():
+                stop = start + len(record["label"])
+                image[start:stop], label[start:stop] = record["image"], record["label"]
+                start = stop
+        except tf.errors.OpError as error:
+            _find_fault(found)
+            raise damaged(found.name, split, error) from None
         parts[split] = {"image": image, "label": label}
     return parts
+
+
+def _find_fault(found: Prepared) -> None:
+    """Raises InputError that names the shard or the record of a set for which reading failed."""
+    records = Records(found)
+    for index in range(len(records)):
+        name = records.name(index)
+        shape = decode_picture(records.read(index), channels=found.shape[2], name=name).pixels.shape
+        if shape != found.shape:
+            raise InputError(f"{name} is an image {shape}, those of the set are {found.shape}. {AGAIN}")

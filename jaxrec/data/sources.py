@@ -107,7 +107,7 @@ def tfds(
                 f"{where}: {held:,} bytes do not fit data.max_bytes = {max_bytes:,}. Leave data.stream out, or raise "
                 "data.max_bytes if this machine and every device can hold the set."
             )
-        if size or stream:
+        if size or stream or found.by_number:
             records = Records(found)
             images = Stream(records, size=shape[:2], channels=shape[2], crop=crop, random_area=random_area)
             parts, start = {}, 0
