@@ -4,14 +4,10 @@ A set that fits is decoded once, in parallel, and kept as one array in the user'
 that matters: a changed folder never meets an old cache.
 """
 
-import hashlib
 import math
-import os
 import pathlib
-import sys
 import warnings
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -21,17 +17,16 @@ from jaxrec.data.batches import Dataset
 from jaxrec.data.cache import kept_arrays
 from jaxrec.data.directories import list_directory
 from jaxrec.data.listing import Files, Listing
-from jaxrec.data.pictures import BadPictureError, decode_picture, shown, stored_size
+from jaxrec.data.pictures import shown
 from jaxrec.data.splits import with_held_out
 from jaxrec.data.streaming import Stream, check_keys
+from jaxrec.data.survey import digest, look_at, one_size
 from jaxrec.data.tables import list_table
 from jaxrec.errors import InputError
 from jaxrec.machine.folders import cache_folder
 from jaxrec.types import Count, Rate, Seed, Share, Widths
 
-VERSION = 1  # of what a cache holds: another form, or other pixels of the same file, is another number
 SHOWN = 3  # bad files that a message names
-AT_A_TIME = 64  # files that a thread takes
 
 
 def folder(
@@ -84,10 +79,8 @@ def folder(
     if not streamed:
         _check_size((len(listing.files), *shape), max_bytes, where)
     kind = "stream" if streamed else "folder"
-    cache = cache_folder() / "datasets" / f"{kind}-{_digest(listing.files, size, channels, crop)}.npz"
-    arrays = kept_arrays(
-        cache, lambda: _looked_at(listing.files, shape, crop, hold=not streamed, resize=size is not None)
-    )
+    cache = cache_folder() / "datasets" / f"{kind}-{digest(listing.files, size, channels, crop)}.npz"
+    arrays = kept_arrays(cache, lambda: look_at(listing.files, shape, crop, hold=not streamed, resize=size is not None))
     for line in arrays["said"]:
         warnings.warn(f"{where}: {line}", stacklevel=2)
     bad = dict(zip(arrays["bad"].tolist(), arrays["why"].tolist(), strict=True))
@@ -147,39 +140,6 @@ def listed(path: str) -> Listing:
     raise InputError(f"{where}: no such folder or CSV. Looked in {shown(root.absolute())}.")
 
 
-def stored_sizes(files: Files) -> tuple[np.ndarray, dict[int, str]]:
-    """What the headers say, [N, 2] of height and width, 0 where there is none; and number -> why of these."""
-    sizes = np.zeros((len(files), 2), np.int32)
-
-    def look(index: int) -> None:
-        sizes[index] = stored_size(files.path(index))
-
-    return sizes, _each(files, look)
-
-
-def _each(files: Files, look: Callable[[int], None]) -> dict[int, str]:
-    """Calls a function with each number, in parallel; returns number -> why, of those that are no pictures."""
-    why: dict[int, str] = {}
-
-    def call(index: int) -> None:
-        try:
-            look(index)
-        except BadPictureError as error:
-            why[index] = str(error)
-
-    def call_some(start: int) -> None:
-        for index in range(start, min(start + AT_A_TIME, len(files))):
-            call(index)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        try:
-            list(pool.map(call_some, range(0, len(files), AT_A_TIME)))
-        except BaseException:  # an interrupt is not to wait for what nobody needs any more
-            pool.shutdown(cancel_futures=True)
-            raise
-    return dict(sorted(why.items()))
-
-
 def _height_and_width(size: Count | Widths | None) -> tuple[int, int] | None:
     """What `data.size` says."""
     if size is None or isinstance(size, int):
@@ -187,26 +147,6 @@ def _height_and_width(size: Count | Widths | None) -> tuple[int, int] | None:
     if len(size) != 2:
         raise InputError(f"data.size = {size}: allowed is (height, width), or one number for both.")
     return tuple(size)
-
-
-def one_size(files: Files, where: str) -> tuple[int, int]:
-    """The (height, width) that all pictures have, by their headers.
-
-    Raises:
-      InputError: they have several sizes, or none of the files is a picture.
-    """
-    sizes, why = stored_sizes(files)
-    if len(why) == len(files):
-        raise InputError(f"{where}: none of {len(files):,} files is a picture. {why[0]}")
-    known = np.flatnonzero(sizes[:, 0])
-    differ = known[(sizes[known] != sizes[known[0]]).any(1)]
-    if len(differ):
-        (height, width), (other, wide) = sizes[known[0]], sizes[differ[0]]
-        raise InputError(
-            f"{files.name(differ[0])} is {other} x {wide} (height x width), {files.name(known[0])} {height} x {width}: "
-            f"images need one size. Set data.size, such as {min(height, other)}."
-        )
-    return tuple(map(int, sizes[known[0]]))
 
 
 def _check_size(shape: tuple[int, ...], max_bytes: int, where: str) -> None:
@@ -218,65 +158,6 @@ def _check_size(shape: tuple[int, ...], max_bytes: int, where: str) -> None:
             f"data.max_bytes = {max_bytes:,}. Make data.size smaller, or raise data.max_bytes if this machine and "
             "every device can hold the set."
         )
-
-
-def _digest(files: Files, *what: object) -> str:
-    """Of all that the pixels follow from: the files, what is made of them, and by which code."""
-    import PIL
-
-    digest = hashlib.sha256(repr((VERSION, PIL.__version__, os.path.realpath(files.root), what)).encode())
-    for index, name in enumerate(files.names):
-        try:
-            status = files.path(index).stat()
-            stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-        except OSError:
-            stamp = ()
-        digest.update(repr((name, stamp)).encode())
-    return digest.hexdigest()[:24]
-
-
-def _looked_at(
-    files: Files, shape: tuple[int, int, int], crop: float, *, hold: bool, resize: bool
-) -> Mapping[str, np.ndarray]:
-    """What a cache holds of N files, M of which are pictures: each is decoded once, to know whether it can be.
-
-    "image": uint8 [M, H, W, C], if they are held; "content": uint64 [M], hashes of the files; "bad", "why": numbers of
-    the others, and the lines that say why; "said": lines that are no errors.
-    """
-    if not hold:
-        print(f"{files.root}: looks at {len(files):,} files once.", file=sys.stderr)
-    try:
-        image = np.empty((len(files) if hold else 0, *shape), np.uint8)
-    except MemoryError:
-        raise InputError(
-            f"{files.root}: {len(files):,} images of {shape} do not fit memory. Make data.size smaller."
-        ) from None
-    content, animated = np.zeros(len(files), np.uint64), np.zeros(len(files), bool)
-
-    def decode(index: int) -> None:
-        path = files.path(index)
-        picture = decode_picture(path, channels=shape[2], size=shape[:2] if resize else None, crop=crop)
-        if picture.pixels.shape != shape:  # a PNG may say behind its pixels that it lies
-            raise InputError(f"{files.name(index)}: its size is another than that of the others. Set data.size.")
-        animated[index] = picture.animated
-        if hold:
-            image[index] = picture.pixels
-        with path.open("rb") as stream:
-            content[index] = int.from_bytes(hashlib.file_digest(stream, "sha256").digest()[:8])
-
-    why = _each(files, decode)
-    good = np.setdiff1d(np.arange(len(files)), list(why))
-    said = []
-    if animated.any():
-        first = files.name(int(np.flatnonzero(animated)[0]))
-        said = [f"of {animated.sum():,} animated pictures or several pages, such as {first}, the first is taken."]
-    return {
-        "image": image[good] if why and hold else image,
-        "content": content[good],
-        "bad": np.array(list(why), np.int64),
-        "why": np.array(list(why.values()), str),
-        "said": np.array(said, str),
-    }
 
 
 def _refuse_bad(bad: Mapping[int, str], listing: Listing, on_bad: str, where: str) -> None:

@@ -303,7 +303,7 @@ FOLDERS = {
     ),
     "too large for memory": (
         lambda root: good(root, *AB),
-        {"size": 64, "max_bytes": 100_000},
+        {"size": 64, "max_bytes": 100_000, "stream": False},
         "'{root}': 20 images of 64 x 64 x 3 are 245,760 bytes and do not fit data.max_bytes = 100,000",
     ),
     "three numbers for a size": (

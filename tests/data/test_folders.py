@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxrec.data import folders, pictures, sources
+from jaxrec.data import pictures, sources, survey
 from jaxrec.data.batches import Dataset
 from jaxrec.data.duplicates import difference_hash
 from jaxrec.data.folders import folder, listed
@@ -251,7 +251,7 @@ def decoded(monkeypatch) -> list[pathlib.Path]:
         paths.append(path)
         return pictures.decode_picture(path, **options)
 
-    monkeypatch.setattr(folders, "decode_picture", noted)
+    monkeypatch.setattr(survey, "decode_picture", noted)
     return paths
 
 
