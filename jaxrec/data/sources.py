@@ -119,6 +119,7 @@ def tfds(
                 return _dataset(parts, found.classes, validation, split_seed, where, images)
         else:
             parts = read_arrays(found)
+        checked(parts, found.classes, where)  # before they are kept: a set that is mended has the same description
         # TFDS may have taken another version than the newest, or a default config that `dataset` does not name.
         info = found.description
         arrays = {array_name(key, split): array for split, part in parts.items() for key, array in part.items()}
