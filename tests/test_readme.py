@@ -1,9 +1,12 @@
 """The README's code runs, and its commands exist."""
 
+import csv
+import json
 import pathlib
 import re
 import shlex
 
+import numpy as np
 import pytest
 
 import launch
@@ -20,6 +23,29 @@ def test_the_notebook_example_learns(capsys):
     assert len([line for line in code.splitlines() if line and not line.startswith(("import", "from"))]) <= 15
     assert names["program"].evaluate(names["state"], names["test"])["accuracy"] > 0.8
     capsys.readouterr()
+
+
+@pytest.mark.filterwarnings("ignore:.*are in train as well")  # black corners of the retina
+def test_two_commands_lead_from_a_folder_of_pictures_to_a_csv(tmp_path, monkeypatch):
+    """On small crops of the photographs that come with scikit-learn and scikit-image, and a tiny network."""
+    pytest.importorskip("skimage")
+    from benchmarks.photographs import crops
+
+    crops(tmp_path / "photos", per_class=20, size=16)
+    (block,) = re.findall(r"```\n(python benchmarks/photographs\.py crops.*?)```", README, re.S)
+    train, predict = (shlex.split(line)[2:] for line in block.splitlines()[1:])
+    monkeypatch.chdir(tmp_path)
+    train = [word.replace("=configs", f"={ROOT}/configs").replace("'size': 32", "'size': 16") for word in train]
+    smaller = ["model={'name': 'MLP', 'widths': (32,)}", "train.epochs=None", "train.steps=100"]
+    assert launch.main([*train, *(f"--config.{word}" for word in smaller)]) == 0
+    assert launch.main(predict) == 0
+    with open("predictions.csv", newline="") as opened:
+        rows = list(csv.DictReader(opened))
+    right = [pathlib.Path(row["path"]).parent.name == row["class"] for row in rows]
+    measured = json.loads(pathlib.Path("runs/photos/result.json").read_text())["metrics"]["test"]["accuracy"]
+    assert len(rows) == 12 * 8
+    assert np.mean(right) == measured > 0.3
+    assert "class_3" in rows[0]
 
 
 def test_every_file_and_flag_the_readme_names_exists():

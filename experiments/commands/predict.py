@@ -40,12 +40,13 @@ def predict(*, run: str, images: Paths, out: str = "predictions.csv", top: Count
       InputError: a word names no pictures, none of them can be read, `out` cannot be written, there is no such run, or
         it has diverged.
     """
-    start = time.perf_counter()
+    moments = [time.perf_counter()]
     pictures, again = named_pictures(images)
     with _written(pathlib.Path(out)) as stream:
         predictor = load(run, what="--run")
         if top > len(predictor.classes):
             raise InputError(f"--top={top}: this run tells {len(predictor.classes)} classes apart. Ask for fewer.")
+        moments.append(time.perf_counter())
         rows = csv.writer(stream, lineterminator="\n")
         rows.writerow(_head(predictor, top, uncertainty))
         done = bad = 0
@@ -54,14 +55,18 @@ def predict(*, run: str, images: Paths, out: str = "predictions.csv", top: Count
                 if read.pixels:
                     answers = _answers(predictor, predictor.of_batch(read.pixels), top, uncertainty)
                     rows.writerows([name, *answer] for name, answer in zip(read.names, answers, strict=True))
+                    moments += [time.perf_counter()] * (len(moments) == 2)
                 for line in read.bad:
                     progress.say(line)
                 done, bad = done + len(read.names), bad + len(read.bad)
                 progress.advance(done + bad)
         if not done:
             raise InputError(f"None of {bad:,} pictures could be read: {out} was not written.")
-    seconds = time.perf_counter() - start
-    print(f"{done:,} pictures, {done / seconds:,.0f} a second, by step {predictor.step} of {run}: {out}")
+    restored, compiled, computed = np.diff([*moments, time.perf_counter()])
+    print(
+        f"{done:,} pictures by step {predictor.step} of {run}: {restored:.1f} s to restore it, {compiled:.1f} s to "
+        f"compile, {computed:.1f} s to read and answer: {out}"
+    )
     if again:
         print(f"{again:,} were named more than once, and are answered once.")
     if bad:

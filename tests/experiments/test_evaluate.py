@@ -176,6 +176,12 @@ def test_every_corruption_is_an_augmentation_at_five_growing_strengths(name):
         assert shape.shape == (2, 8, 8, 3)
 
 
+def test_the_page_has_the_strengths():
+    page = (ROOT / "docs" / "predict.md").read_text()
+    for name, row in CORRUPTIONS.items():
+        assert f"| `{name}` | `{row.argument}` | {', '.join(f'{value:g}' for value in row.strengths)} |" in page
+
+
 def test_strengths_of_one_corruption_share_a_program(run, digits, compilations):
     found = evaluation_of(run, "run")
     counts = []
