@@ -70,13 +70,10 @@ def owned(
 
 def write_environment(workdir: pathlib.Path, devices: str) -> None:
     """Adds to environment.json, for each process that works on the run: versions, git commit, devices, command."""
-    git = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=40"],
-        cwd=pathlib.Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command, commit = ["git", "describe", "--always", "--dirty", "--abbrev=40"], ""
+    with contextlib.suppress(OSError):  # a machine without git
+        here = pathlib.Path(__file__).parent
+        commit = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False).stdout.strip()
     versions = {}
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -84,7 +81,7 @@ def write_environment(workdir: pathlib.Path, devices: str) -> None:
     environment = {
         "command": sys.argv,
         "devices": devices,
-        "git": git.stdout.strip() or None,
+        "git": commit or None,
         "platform": platform.platform(),
         "python": platform.python_version(),
         "versions": versions,
