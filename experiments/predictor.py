@@ -7,6 +7,7 @@ built from config.json and data.json by the functions that training uses.
 import collections
 import io
 import itertools
+import math
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,7 +24,8 @@ from experiments.settings.make import make
 from experiments.settings.specs import LossSpec, ModelSpec
 from experiments.stored import notes_of, read_json, recogniser_of, state_of
 from jaxrec.data import transforms
-from jaxrec.data.pictures import read_picture
+from jaxrec.data.pictures import read_picture, shown
+from jaxrec.data.streaming import parallel_calls
 from jaxrec.errors import InputError, described
 from jaxrec.metrics.calibration import softmax
 from jaxrec.sharding import data_parallel
@@ -32,7 +34,8 @@ from jaxrec.tasks.task import State
 from jaxrec.types import Array
 
 BATCH = 64  # images at once
-AHEAD = 4  # batches read ahead of the network
+AT_ONCE = 8  # images that a thread reads before it is given others
+AHEAD = 2  # batches read ahead of the network, or more if threads would have nothing to do
 CALIBRATION = "calibration.json"
 
 NO_SCALE = (
@@ -110,11 +113,11 @@ class Predictor(NamedTuple):
         return (1 / (1 + np.exp(-logits.astype(np.float64) / temperature))).astype(np.float32)
 
     def read(self, images: Iterable[tuple[str, Image]]) -> Iterator[Read]:
-        """Reads named images by batches, in their order and in threads, a few batches ahead of whoever asks."""
+        """Reads named images by batches, in their order and in threads, ahead of whoever asks."""
 
-        def of_batch(batch: Sequence[tuple[str, Image]]) -> Read:
+        def of_part(part: Sequence[tuple[str, Image]]) -> Read:
             read = Read([], [], [])
-            for name, image in batch:
+            for name, image in part:
                 try:
                     read.pixels.append(self.pixels(image, name))
                     read.names.append(name)
@@ -122,12 +125,18 @@ class Predictor(NamedTuple):
                     read.bad.append(str(error))
             return read
 
-        batches = _batched(images, self.batch_size)
-        with ThreadPoolExecutor() as pool:
-            ahead = collections.deque(pool.submit(of_batch, batch) for batch in itertools.islice(batches, AHEAD))
+        at_once = math.gcd(AT_ONCE, self.batch_size)
+        parts, threads = _by(at_once, images), parallel_calls()
+        with ThreadPoolExecutor(threads) as pool:
+            most = AHEAD * max(self.batch_size // at_once, threads)
+            ahead = collections.deque(pool.submit(of_part, part) for part in itertools.islice(parts, most))
             while ahead:
-                yield ahead.popleft().result()
-                ahead.extend(pool.submit(of_batch, batch) for batch in itertools.islice(batches, 1))
+                batch = Read([], [], [])
+                while ahead and len(batch.names) + len(batch.bad) < self.batch_size:
+                    for whole, own in zip(batch, ahead.popleft().result(), strict=True):
+                        whole += own
+                    ahead.extend(pool.submit(of_part, part) for part in itertools.islice(parts, 1))
+                yield batch
 
     def pixels(self, image: Image, name: str) -> np.ndarray:
         """One image as the network takes it, uint8 or float32 [H, W, C].
@@ -139,6 +148,7 @@ class Predictor(NamedTuple):
         Raises:
           InputError: it cannot be read or meant.
         """
+        name = shown(name)
         if isinstance(image, str | os.PathLike):
             return self._picture(pathlib.Path(image), name)
         image = np.asarray(image)
@@ -277,7 +287,8 @@ def _name(image: Image, index: int) -> str:
     return str(image) if isinstance(image, str | os.PathLike) else f"image {index}"
 
 
-def _batched(items: Iterable, size: int) -> Iterator[list]:
+def _by(size: int, items: Iterable) -> Iterator[list]:
+    """The items in lists of a size, the last one shorter."""
     items = iter(items)
     return iter(lambda: list(itertools.islice(items, size)), [])
 

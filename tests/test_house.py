@@ -140,6 +140,16 @@ def test_experiments_import_the_library_and_each_other(path):
     assert {package(name) for name in imports(parse(path))} & set(OURS) <= {"jaxrec", "experiments"}
 
 
+@by_path("jaxrec")
+def test_the_library_names_the_experiments_in_one_place(path):
+    """`jaxrec.load`, which looks them up when it is called."""
+    tree = parse(path)
+    assert "experiments" not in {package(name) for name in imports(tree)}
+    calls = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    named = [call for call in calls if "import_module" in call and "experiments" in call]
+    assert bool(named) == (path == ROOT / "jaxrec" / "__init__.py")
+
+
 @by_path("configs")
 def test_configs_hold_plain_values(path):
     assert {package(name) for name in imports(parse(path))} == {"ml_collections"}

@@ -104,6 +104,23 @@ def test_any_number_of_images_goes_through_one_program(run, digits, compilations
     assert len(compilations) == one_program
 
 
+@pytest.mark.parametrize("batch_size", [8, 16, 40])
+def test_batches_are_full_and_in_order_whatever_cannot_be_read(predictor, batch_size):
+    other = predictor._replace(batch_size=batch_size)
+    images = [(str(index), np.full((8, 8), index % 256, np.uint8)) for index in range(300)]
+    for index in (0, 7, 8, 100, 299):
+        images[index] = (str(index), "nowhere.png")
+    read = list(other.read(images))
+    assert all(len(batch.names) + len(batch.bad) == batch_size for batch in read[:-1])
+    assert [name for batch in read for name in batch.names] == [
+        name for name, image in images if not isinstance(image, str)
+    ]
+    assert [int(p[0, 0, 0]) for batch in read for p in batch.pixels] == [
+        int(name) % 256 for batch in read for name in batch.names
+    ]
+    assert sum(len(batch.bad) for batch in read) == 5
+
+
 def test_floats_are_what_bytes_are_once_they_are_scaled(predictor, digits):
     image = digits.image[:5]
     np.testing.assert_allclose(predictor(image / 255), predictor(image), atol=1e-6)
