@@ -8,6 +8,8 @@ import jax
 import numpy as np
 
 from experiments.experiment import Experiment, prepare
+from experiments.found import found
+from jaxrec.data.folders import height_and_width, listed
 from jaxrec.output.pictures import contact_sheet
 
 EXAMPLES = 8  # of the first training batch
@@ -17,9 +19,12 @@ EPOCHS = 5
 def show_data(config: Mapping[str, Any], workdir: pathlib.Path) -> int:
     """Draws the first images of training as they are stored, and below them as the first epochs show them.
 
+    Of a folder of pictures it says first what was found there, and draws it into found.png: also where a file cannot be
+    read, or sizes differ, and the config is refused then.
+
     Args:
       config: checked and complete.
-      workdir: where show_data.png goes; nothing else is written.
+      workdir: where show_data.png goes, and found.png; nothing else is written.
 
     Returns:
       The exit code.
@@ -27,16 +32,22 @@ def show_data(config: Mapping[str, Any], workdir: pathlib.Path) -> int:
     Raises:
       InputError: the config does not fit the data or the devices.
     """
+    workdir.mkdir(parents=True, exist_ok=True)
+    if config.get("data", {}).get("name") == "folder":
+        sheet = workdir / "found.png"
+        print(found(listed(config["data"]["path"]), sheet, height_and_width(config["data"]["size"])))
+        print(f"Pictures of each class, the smallest and the largest: {sheet}")
     experiment, _, _ = prepare(config)
     batch = experiment.train.host(0)
     ids = batch["id"][:EXAMPLES]
     names, resident = experiment.notes["classes"], experiment.train.resident
     titles = [_title(label, names) for label in resident["label"][ids]] if "label" in resident else ()
     shown = {f"epoch {epoch}": _seen(experiment, batch, epoch)[:EXAMPLES] for epoch in range(EPOCHS)}
-    workdir.mkdir(parents=True, exist_ok=True)
     picture = workdir / "show_data.png"
     stored = resident["image"][ids] if "image" in resident else batch["image"][:EXAMPLES]  # of a stream, as it is read
     contact_sheet(picture, {"stored": stored, **shown}, titles)
+    counts = ", ".join(f"{split} {batches.examples:,}" for split, batches in experiment.splits.items())
+    print(f"Examples: {counts}")
     print(f"{len(ids)} training images, stored and as the first {EPOCHS} epochs show them: {picture}")
     return 0
 

@@ -70,7 +70,7 @@ def folder(
     """
     where, listing = f"data.path = {path!r}", listed(path)
     check_keys(size, crop, random_area, stream)
-    size = _height_and_width(size)
+    size = height_and_width(size)
     shape = (*(size or one_size(listing.files, where)), channels)
     fits = len(listing.files) * math.prod(shape) <= max_bytes
     streamed = stream if stream is not None else random_area is not None or not fits
@@ -140,8 +140,8 @@ def listed(path: str) -> Listing:
     raise InputError(f"{where}: no such folder or CSV. Looked in {shown(root.absolute())}.")
 
 
-def _height_and_width(size: Count | Widths | None) -> tuple[int, int] | None:
-    """What `data.size` says."""
+def height_and_width(size: Count | Widths | None) -> tuple[int, int] | None:
+    """What `data.size` says: one number for both, or each. Raises InputError for more of them."""
     if size is None or isinstance(size, int):
         return size and (size, size)
     if len(size) != 2:
