@@ -55,7 +55,8 @@ def test_what_was_found_is_a_table(pictures, tmp_path):
         "Allowed are JPEG, PNG, BMP, GIF, WEBP, TIFF.",
         "ignored: 2, .DS_Store, train/notes.txt",
     ]
-    assert Image.open(tmp_path / "found.png").size[0] > 8 * experiments.found.THUMB
+    with Image.open(tmp_path / "found.png") as sheet:
+        assert sheet.width > experiments.found.COLUMNS * experiments.found.THUMB
 
 
 def test_the_sheet_shows_each_class_and_the_smallest_and_largest(pictures, tmp_path, monkeypatch):
