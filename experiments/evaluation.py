@@ -3,6 +3,7 @@
 Images are scaled by what the run has noted, never by the data at hand.
 """
 
+import os
 import pathlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -67,10 +68,13 @@ def evaluation_of(
       where: names these data, likewise.
 
     Raises:
-      InputError: there is no such run, or the data are not of its images and classes.
+      InputError: there is no such run, its folder cannot be written, where results go, or the data are not of its
+        images and classes.
     """
     state, step = state_of(folder, what)
     config, notes = recogniser_of(folder, what), notes_of(folder, what)
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"{what} = '{folder}': results go there, and it cannot be written. Copy the run elsewhere.")
     train, parallel = Train(**config["train"]), data_parallel()
     parallel.check_batch(train.batch_size)
     if data is None:

@@ -54,7 +54,7 @@ def evaluate(
     found = evaluation_of(folder, "--run", section, f"--data={data}")
     if corrupt and not found.notes.get("unit_range", True):
         raise InputError("--corrupt is for images in [0, 1], and this run's are others. Leave it out.")
-    where = "_".join(filter(None, (data and re.sub(r"\W+", "_", data).strip("_")[-40:], split)))
+    where = f"{_called(section)}_{split}" if section else split
     rows = {split: numbers(found.metrics(found.batches(split)))}
     about = {"step": found.step, "data": dict(section or found.config["data"]), "split": split}
     write_json(folder / f"evaluate_{where}.json", {**about, "metrics": rows[split]})
@@ -107,6 +107,12 @@ def _write_corrupted(
     against_strength(file.with_suffix(".png"), curves, accuracy, f"{folder.name}, {where}")
     means = ", ".join(f"{name} {100 * sum(values[1:]) / len(values[1:]):.2f} %" for name, values in curves.items())
     return f"Mean {accuracy} over five strengths: {means}. {file}, .json and .png"
+
+
+def _called(section: Mapping[str, Any]) -> str:
+    """What files are called by, of other data: the name of the set, or of its folder or file."""
+    name = section.get("dataset") or pathlib.Path(section.get("path", "")).stem or section["name"]
+    return re.sub(r"\W+", "_", name)
 
 
 def _section(folder: pathlib.Path, text: str, split: str) -> Mapping[str, Any]:

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import os
 import pathlib
 
 import jax
@@ -14,6 +15,7 @@ from scipy import optimize, special, stats
 
 import jaxrec
 import launch
+from experiments import evaluation
 from experiments.corruptions import CORRUPTIONS, at_strength
 from experiments.evaluation import _numbers, evaluation_of
 from jaxrec import augment
@@ -79,7 +81,7 @@ def test_other_data_are_scaled_as_the_run_scaled_its_own(run, digits, tmp_path):
     }
     np.savez(tmp_path / "dark.npz", **arrays, classes=np.array(digits.classes)[order])
     assert launch.main(["evaluate", f"--run={run}", f"--data={tmp_path}/dark.npz"]) == 0
-    (file,) = run.glob("evaluate_*dark_npz_test.json")
+    file = run / "evaluate_dark_test.json"
     right = jaxrec.load(run)(dark).argmax(-1) == digits.label[ids]
     assert json.loads(file.read_text())["metrics"]["ema_accuracy"] == pytest.approx(right.mean())
     assert 0.2 < right.mean() < result_of(run)["metrics"]["test"]["ema_accuracy"]
@@ -93,7 +95,7 @@ def test_a_folder_of_pictures_is_read_as_predict_reads_it(run, digits, tmp_path)
         enlarged = Image.fromarray(digits.image[index, ..., 0]).resize((16, 16), Image.Resampling.NEAREST)
         enlarged.convert("RGB").save(folder / f"{index}.png")
     assert launch.main(["evaluate", f"--run={run}", f"--data={tmp_path}/photos", "--split=all"]) == 0
-    (file,) = run.glob("evaluate_*photos_all.json")
+    file = run / "evaluate_photos_all.json"
     paths = sorted((tmp_path / "photos").rglob("*.png"))
     answers = jaxrec.load(run)(paths).argmax(-1)
     right = [path.parent.name == digits.classes[answer] for path, answer in zip(paths, answers, strict=True)]
@@ -127,7 +129,7 @@ def test_columns_of_several_labels_are_matched_by_name(tmp_path, digits):
     ]
     assert launch.main(flags) == 0
     assert launch.main(["evaluate", f"--run={tmp_path}/r", f"--data={tmp_path}/theirs.npz"]) == 0
-    (file,) = (tmp_path / "r").glob("evaluate_*theirs_npz_test.json")
+    file = tmp_path / "r" / "evaluate_theirs_test.json"
     assert json.loads(file.read_text())["metrics"] == result_of(tmp_path / "r")["metrics"]["test"]
 
 
@@ -276,6 +278,14 @@ def test_bad_input_is_one_line(run, digits, tmp_path, capsys):
         line = capsys.readouterr().err.splitlines()[-1]
         assert line.startswith("launch.py: "), line
         assert said in line, line
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_anything_is_read(run, monkeypatch, capsys):
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(evaluation, "read_images", lambda *_, **__: pytest.fail("the data were read"))
+    for command in ("evaluate", "calibrate"):
+        assert launch.main([command, f"--run={run}"]) == 2
+        assert "results go there, and it cannot be written" in capsys.readouterr().err
 
 
 def test_a_run_without_a_validation_split_cannot_be_calibrated(run, tmp_path, capsys):

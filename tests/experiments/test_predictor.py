@@ -14,6 +14,7 @@ from scipy import special, stats
 import jaxrec
 import launch
 from experiments import predictor as module
+from experiments.commands import predict as command
 from experiments.commands.predict import entropy
 from experiments.settings.flags import from_flags
 from jaxrec.data import sources
@@ -271,6 +272,12 @@ def test_files_globs_arrays_and_what_cannot_be_read(run, predictor, pictures, di
     assert not list(tmp_path.glob("none.csv*"))
 
 
+def test_progress_is_a_line_now_and_then_where_there_is_no_terminal(run, pictures, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(command, "PATIENCE", 0)
+    assert launch.main(["predict", str(pictures), f"--run={run}", f"--out={tmp_path}/a.csv"]) == 0
+    assert capsys.readouterr().err.splitlines() == [f"{done} of 144 pictures" for done in (64, 128, 144)]
+
+
 def test_bad_input_is_one_line_before_anything_is_computed(run, pictures, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(module.Predictor, "of_batch", lambda *_: pytest.fail("something was computed"))
     (tmp_path / "empty").mkdir()
@@ -314,8 +321,8 @@ def test_a_run_of_another_kind_is_named(run, pictures, tmp_path, capsys):
     encoder, _, _ = from_flags([f"--config={ROOT}/configs/digits_autoencoder.py"])
     assert config["experiment"] != encoder["experiment"]
     (folder / "config.json").write_text(json.dumps(encoder))
-    for command in (["predict", str(pictures)], ["evaluate"], ["calibrate"]):
-        assert launch.main([*command, f"--run={folder}"]) == 2
+    for words in (["predict", str(pictures)], ["evaluate"], ["calibrate"]):
+        assert launch.main([*words, f"--run={folder}"]) == 2
         assert "a run of 'autoencode'. Name a run of 'classify'." in capsys.readouterr().err
 
 
