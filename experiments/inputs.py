@@ -44,29 +44,37 @@ def named_pictures(words: Sequence[str]) -> tuple[list[Named], int]:
 
 def _named(word: str) -> Iterator[Named]:
     """The pictures of one word."""
-    path = pathlib.Path(word)
-    if not path.exists():
-        matches = sorted(glob.glob(word, recursive=True), key=natural)
-        if not matches:
-            wanted = "this pattern matches nothing" if glob.has_magic(word) else "no such file or folder"
-            raise InputError(f"{shown(word)}: {wanted}. Name pictures, folders of them, or an .npz file.")
-        for match in matches:
-            yield from _named(match)
-    elif path.is_dir():
-        names = list(_below(word))
+    if os.path.exists(word):
+        names = _of_path(word)
         if not names:
             endings = ", ".join(sorted(PICTURES))
             raise InputError(f"{shown(word)}: a folder without pictures ({endings}). Name another, or put some in.")
-        yield from ((name, name) for name in names)
-    elif path.suffix == ".npz":
-        yield from ((f"{word}[{index}]", image) for index, image in enumerate(_array(path)))
     else:
-        yield word, word
+        matches = sorted(glob.glob(word, recursive=True), key=natural)
+        names = [named for match in matches for named in _of_path(match)]  # some may be folders of other things
+        if not names:
+            wanted = "this pattern matches no pictures" if glob.has_magic(word) else "no such file or folder"
+            raise InputError(f"{shown(word)}: {wanted}. Name pictures, folders of them, or an .npz file.")
+    yield from names
+
+
+def _of_path(word: str) -> list[Named]:
+    """The pictures of a path that is there; none of a folder that has none."""
+    path = pathlib.Path(word)
+    if path.is_dir():
+        return [(name, name) for name in _below(word)]
+    if path.suffix == ".npz":
+        return [(f"{word}[{index}]", image) for index, image in enumerate(_array(path))]
+    return [(word, word)]
 
 
 def _below(folder: str) -> Iterator[str]:
     """The paths of the pictures in a folder and below, in natural order."""
-    for where, folders, files in os.walk(folder):
+
+    def refuse(error: OSError) -> None:
+        raise InputError(f"{shown(error.filename)}: a folder that cannot be read ({error.strerror}).") from None
+
+    for where, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural)
         for file in sorted(files, key=natural):
             if pathlib.PurePath(file).suffix.lower() in PICTURES and not file.startswith("."):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import pathlib
 import shutil
 
@@ -16,6 +17,7 @@ import launch
 from experiments import predictor as module
 from experiments.commands import predict as command
 from experiments.commands.predict import entropy
+from experiments.inputs import named_pictures
 from experiments.settings.flags import from_flags
 from jaxrec.data import sources
 from jaxrec.engine.checkpoint import Checkpoints
@@ -296,8 +298,10 @@ def test_bad_input_is_one_line_before_anything_is_computed(run, pictures, tmp_pa
         ([here, some, f"--out={tmp_path}/nowhere/a.csv"], "nowhere/a.csv: cannot be written"),
         ([here, some, f"--out={tmp_path}"], "cannot be written (that is a folder)"),
         ([here, f"{tmp_path}/nowhere"], "nowhere: no such file or folder"),
-        ([here, f"{tmp_path}/*.gif"], "this pattern matches nothing"),
+        ([here, "long" * 200], "no such file or folder"),
+        ([here, f"{tmp_path}/*.gif"], "this pattern matches no pictures"),
         ([here, f"{tmp_path}/empty"], "a folder without pictures"),
+        ([here, f"{tmp_path}/emp*"], "this pattern matches no pictures"),
         ([here, f"{tmp_path}/no.npz"], "not an .npz file of plain arrays"),
         ([here, f"{tmp_path}/labels.npz"], "holds no images"),
         ([f"--run={tmp_path}/nowhere", some], "no run with checkpoints is there"),
@@ -312,6 +316,20 @@ def test_bad_input_is_one_line_before_anything_is_computed(run, pictures, tmp_pa
         assert said in line, line
         assert line.count("\n") == 1, line
     assert not list(tmp_path.glob("a.csv*"))
+
+
+def test_a_folder_that_cannot_be_read_is_not_passed_over(tmp_path, monkeypatch):
+    (tmp_path / "below").mkdir()
+    scan = os.scandir
+
+    def scandir(path: str):
+        if str(path).endswith("below"):
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(InputError, match=r"below: a folder that cannot be read \(Permission denied\)"):
+        named_pictures([str(tmp_path)])
 
 
 def test_a_run_of_another_kind_is_named(run, pictures, tmp_path, capsys):
