@@ -96,13 +96,13 @@ def digest(files: Files, *what: object) -> str:
     import PIL
 
     found = hashlib.sha256(repr((VERSION, PIL.__version__, os.path.realpath(files.root), what)).encode())
-    for index, name in enumerate(files.names):
+    for name in files.names:
         try:
-            status = files.path(index).stat()
-            stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+            status = os.stat(f"{files.root}/{name}")
+            stamp = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
         except OSError:
-            stamp = ()
-        found.update(repr((name, stamp)).encode())
+            stamp = "gone"
+        found.update(os.fsencode(f"{name}\0{stamp}\0"))  # a name may be no text
     return found.hexdigest()[:24]
 
 

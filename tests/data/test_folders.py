@@ -132,6 +132,15 @@ def test_what_file_managers_leave_is_ignored_and_counted(tmp_path):
     assert sorted(listing.ignored) == sorted((*left, ".git"))
 
 
+def test_names_of_any_bytes_are_read(tmp_path):
+    classes(tmp_path, {"a": 8, "b": 8})
+    for index, name in enumerate((b"\xff", b"two\nlines", "schön".encode())):
+        target = pathlib.Path(os.fsdecode(os.fsencode(tmp_path / "a") + b"/" + name + b".png"))
+        write(tmp_path / "a/x.png", 100 + index)
+        (tmp_path / "a/x.png").rename(target)
+    assert len(folder(path=str(tmp_path)).image) == 19
+
+
 def test_links_within_the_folder_are_followed(tmp_path):
     wanted = write(tmp_path / "cat/1.png")
     (tmp_path / "dog").mkdir()
