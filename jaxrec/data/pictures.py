@@ -226,8 +226,8 @@ def _eight_bits(picture: "Image.Image") -> "Image.Image":
     from PIL import Image
 
     if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG"):
-        levels = np.asarray(picture).astype(np.uint32)
-        return Image.fromarray(((levels + 128) // 257).astype(np.uint8))  # 65,535 = 255 * 257
+        shades = ((np.arange(2**16) + 128) // 257).astype(np.uint8)  # 65,535 = 255 * 257
+        return Image.fromarray(np.array([shades[row] for row in np.asarray(picture)]))  # by rows, for memory's sake
     if picture.mode in ("I", "F"):
         raise ValueError("32 bits for a pixel, whose range nobody knows: save it with 8 or 16")
     if picture.mode in ("L", "LA", "RGB", "RGBA") and "transparency" not in picture.info:
