@@ -70,17 +70,17 @@ def folder(
     """
     where, listing = f"data.path = {path!r}", listed(path)
     check_keys(size, crop, random_area, stream)
-    size = height_and_width(size)
-    shape = (*(size or one_size(listing.files, where)), channels)
+    kept, stamp = cache_folder() / "datasets", digest(listing.files)
+    stored = {} if size else kept_arrays(kept / f"size-{stamp}.npz", lambda: {"size": one_size(listing.files, where)})
+    shape = (*(height_and_width(size) or map(int, stored["size"])), channels)
     fits = len(listing.files) * math.prod(shape) <= max_bytes
     streamed = stream if stream is not None else random_area is not None or not fits
     if streamed and near_duplicates:
         raise InputError("data.near_duplicates compares images in memory: leave it out, or set data.stream = False.")
     if not streamed:
         _check_size((len(listing.files), *shape), max_bytes, where)
-    kind = "stream" if streamed else "folder"
-    cache = cache_folder() / "datasets" / f"{kind}-{digest(listing.files, size, channels, crop)}.npz"
-    arrays = kept_arrays(cache, lambda: look_at(listing.files, shape, crop, hold=not streamed, resize=size is not None))
+    cache = kept / f"{'stream' if streamed else 'folder'}-{stamp}-{'x'.join(map(str, shape))}-{crop}.npz"
+    arrays = kept_arrays(cache, lambda: look_at(listing.files, shape, crop, hold=not streamed))
     for line in arrays["said"]:
         warnings.warn(f"{where}: {line}", stacklevel=2)
     bad = dict(zip(arrays["bad"].tolist(), arrays["why"].tolist(), strict=True))

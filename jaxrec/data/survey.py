@@ -13,13 +13,11 @@ from jaxrec.data.pictures import BadPictureError, decode_picture, stored_size
 from jaxrec.data.streaming import parallel_calls
 from jaxrec.errors import InputError
 
-VERSION = 1  # of what `look_at` returns: another form, or other pixels of the same file, is another number
+VERSION = 1  # of what is found: another form, or other pixels of the same file, is another number
 AT_A_TIME = 64  # files that a thread takes
 
 
-def look_at(
-    files: Files, shape: tuple[int, int, int], crop: float, *, hold: bool, resize: bool
-) -> Mapping[str, np.ndarray]:
+def look_at(files: Files, shape: tuple[int, int, int], crop: float, *, hold: bool) -> Mapping[str, np.ndarray]:
     """What a cache holds of N files, M of which are pictures: each is decoded once, to know whether it can be.
 
     "image": uint8 [M, H, W, C], if they are held; "content": uint64 [M], hashes of the files; "bad", "why": numbers of
@@ -37,9 +35,7 @@ def look_at(
 
     def decode(index: int) -> None:
         path = files.path(index)
-        picture = decode_picture(path, channels=shape[2], size=shape[:2] if resize else None, crop=crop)
-        if picture.pixels.shape != shape:  # a PNG may say behind its pixels that it lies
-            raise InputError(f"{files.name(index)}: its size is another than that of the others. Set data.size.")
+        picture = decode_picture(path, channels=shape[2], size=shape[:2], crop=crop)
         animated[index] = picture.animated
         if hold:
             image[index] = picture.pixels
@@ -61,8 +57,8 @@ def look_at(
     }
 
 
-def one_size(files: Files, where: str) -> tuple[int, int]:
-    """The (height, width) that all pictures have, by their headers.
+def one_size(files: Files, where: str) -> np.ndarray:
+    """Height and width that all pictures have, by their headers.
 
     Raises:
       InputError: they have several sizes, or none of the files is a picture.
@@ -78,7 +74,7 @@ def one_size(files: Files, where: str) -> tuple[int, int]:
             f"{files.name(differ[0])} is {other} x {wide} (height x width), {files.name(known[0])} {height} x {width}: "
             f"images need one size. Set data.size, such as {min(height, other)}."
         )
-    return tuple(map(int, sizes[known[0]]))
+    return sizes[known[0]]
 
 
 def stored_sizes(files: Files) -> tuple[np.ndarray, dict[int, str]]:
@@ -91,11 +87,11 @@ def stored_sizes(files: Files) -> tuple[np.ndarray, dict[int, str]]:
     return sizes, _each(files, look)
 
 
-def digest(files: Files, *what: object) -> str:
-    """Of all that the pixels follow from: the files, what is made of them, and by which code."""
+def digest(files: Files) -> str:
+    """Of all that the pixels follow from: the files, and the code that reads them."""
     import PIL
 
-    found = hashlib.sha256(repr((VERSION, PIL.__version__, os.path.realpath(files.root), what)).encode())
+    found = hashlib.sha256(repr((VERSION, PIL.__version__, os.path.realpath(files.root))).encode())
     for name in files.names:
         try:
             status = os.stat(f"{files.root}/{name}")
