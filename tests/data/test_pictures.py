@@ -86,7 +86,7 @@ def test_what_is_transparent_shows_white():
 
 
 def test_a_palette_with_a_transparent_colour():
-    image = Image.fromarray(np.array([[0, 1], [2, 1]], np.uint8), mode="L").convert("P")
+    image = Image.fromarray(np.array([[0, 1], [2, 1]], np.uint8)).convert("P")
     image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
     colours = [[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [0, 255, 0]]]
     np.testing.assert_array_equal(read_picture(encoded(image), channels=3), colours)
