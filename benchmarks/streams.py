@@ -19,7 +19,8 @@ import numpy as np
 
 from jaxrec.data.batches import train_batches
 from jaxrec.data.decoding import ASPECT, tensorflow
-from jaxrec.data.prepared import Records, prepared
+from jaxrec.data.prepared import prepared
+from jaxrec.data.records import Records
 from jaxrec.data.streaming import Stream, parallel_calls
 
 BATCH = 128

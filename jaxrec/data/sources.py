@@ -14,7 +14,8 @@ import numpy as np
 from jaxrec.data.batches import Dataset
 from jaxrec.data.cache import save_arrays
 from jaxrec.data.checks import LETTERS, Parts, array_name, checked, look_for_classes
-from jaxrec.data.prepared import Records, cache_file, newest, prepared, read_arrays
+from jaxrec.data.prepared import cache_file, newest, prepared
+from jaxrec.data.records import Records, read_arrays
 from jaxrec.data.splits import SPLITS, with_held_out
 from jaxrec.data.streaming import Stream, check_keys
 from jaxrec.errors import InputError
