@@ -2,6 +2,7 @@
 
     python benchmarks/photographs.py imagenet --to=FOLDER [--train=4096]    a stand-in for TFDS's imagenet2012
     python benchmarks/photographs.py crops --to=FOLDER                      12 classes of 64x64 crops, as PNG files
+    python benchmarks/photographs.py baselines --to=FOLDER                  what simple methods make of these crops
 
 The stand-in has imagenet2012's name, version, features and file format, and JPEGs of its mean size (500 x 375 pixels,
 110 kB; grain makes up for what enlarging has smoothed). It has 66 of the 1,000 classes: a class is a third of a
@@ -106,19 +107,47 @@ def crops(to: pathlib.Path, per_class: int, size: int = 64) -> None:
                 whole.crop((left, top, left + size, top + size)).save(folder / f"{number}.png")
 
 
+def baselines(folder: pathlib.Path) -> None:
+    """Prints the test accuracy of nearest neighbours on raw pixels, and of a linear classifier of HOG features."""
+    from skimage.feature import hog
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    from jaxrec.data.folders import folder as read
+
+    data = read(path=str(folder))
+    pixels = data.image.reshape(len(data.image), -1).astype(np.float32) / 255
+    cells = {"orientations": 9, "pixels_per_cell": (8, 8), "cells_per_block": (2, 2), "channel_axis": -1}
+    features = np.stack([hog(image, **cells) for image in data.image])
+    methods = {
+        "5 nearest neighbours, pixels": (KNeighborsClassifier(5), pixels),
+        "logistic regression, HOG": (
+            make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000)),
+            features,
+        ),
+    }
+    for name, (method, x) in methods.items():
+        train, test = (data.splits[split] for split in ("train", "test"))
+        print(f"{name}: {method.fit(x[train], data.label[train]).score(x[test], data.label[test]):.2%}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["imagenet", "crops"])
+    parser.add_argument("what", choices=["imagenet", "crops", "baselines"])
     parser.add_argument("--to", type=pathlib.Path, required=True)
     parser.add_argument("--train", type=int, default=4096, help="images of the stand-in's train split")
     parser.add_argument("--validation", type=int, default=512)
     parser.add_argument("--file_format", choices=["tfrecord", "array_record"], default="tfrecord")
     parser.add_argument("--per_class", type=int, default=300, help="training crops of each class")
     args = parser.parse_args()
-    if args.what == "crops":
+    if args.what == "imagenet":
+        imagenet(args.to, args.train, args.validation, args.file_format)
+    elif args.what == "crops":
         crops(args.to, args.per_class)
     else:
-        imagenet(args.to, args.train, args.validation, args.file_format)
+        baselines(args.to)
 
 
 if __name__ == "__main__":
