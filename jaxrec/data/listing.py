@@ -76,7 +76,7 @@ def joined(root: pathlib.Path, parts: Parts, ignored: list[str], where: str) -> 
     classes = tuple(sorted(set().union(*own.values()) - {None}, key=natural))
     for split, found in own.items():
         if new := sorted(found - own["train"] - {None}, key=natural):
-            near = did_you_mean(new[0], own["train"])
+            near = did_you_mean(new[0], map(shown, own["train"] - {None}))
             raise InputError(
                 f"{where}: class {new[0]!r} of {split} has no picture in train: that cannot be learned. Add some, or "
                 f"leave it out.{near}"

@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Sequence
 
 from jaxrec.data.listing import SPLIT_NAMES, Listing, joined, link_trouble
+from jaxrec.data.pictures import shown
 from jaxrec.data.splits import SPLITS
 from jaxrec.errors import InputError, did_you_mean
 
@@ -79,10 +80,11 @@ def _columns(first: Sequence[str], where: str) -> tuple[dict[str, int], int]:
     words = [cell.strip().casefold() for cell in first]
     named = {column: [index for index, word in enumerate(words) if word in names] for column, names in COLUMNS.items()}
     if any(named.values()) and not any("." in word for word in words):
+        listed = ", ".join(map(shown, first))
         if twice := [column for column, indices in named.items() if len(indices) > 1]:
-            raise InputError(f"{where}, line 1: two columns for {twice[0]}: {', '.join(first)}. Leave one out.")
+            raise InputError(f"{where}, line 1: two columns for {twice[0]}: {listed}. Leave one out.")
         if not named["path"]:
-            raise InputError(f"{where}, line 1: no column for the path: {', '.join(first)}. Call it path.")
+            raise InputError(f"{where}, line 1: no column for the path: {listed}. Call it path.")
         return {column: indices[0] for column, indices in named.items() if indices}, 1
     if not 2 <= len(first) <= 3:
         raise InputError(
@@ -100,7 +102,7 @@ def _check_path(root: pathlib.Path, name: str, place: str, inside: dict[str, boo
     file = root / name
     if not file.exists():
         first = " If line 1 names the columns, call them path, label and split." if hint else ""
-        raise InputError(f"{place}: no such file, looked in {file.absolute()}.{first}")
+        raise InputError(f"{place}: no such file, looked in {shown(file.absolute())}.{first}")
     folder = str(file.parent)
     if folder not in inside:
         inside[folder] = pathlib.Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(root))

@@ -388,6 +388,7 @@ TABLES = {
         "a/0.png,a\n{root}/b/0.png,b\n",
         "line 2: '{root}/b/0.png' is no path below the folder of the CS",
     ),
+    "a path of two lines": ('a/0.png,a\n"b\n/0.png",b\n', "line 3: 'b.n/0.png': no such file, looked in '{root}/b.n/0"),
     "a path with a zero": ("a/0.png,a\nb/\0.png,b\n", "line 2"),
     "a link out": ("a/0.png,a\nout.png,b\n", "line 2: 'out.png' leads out of the folder of the CSV, by a link"),
     "a folder by a link out": ("a/0.png,a\nup/b/0.png,b\n", "line 2: 'up/b/0.png' leads out of the folder of the CSV"),
