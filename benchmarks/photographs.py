@@ -32,6 +32,7 @@ CROPPED = (
 )
 THIRDS = 3
 SIZE = (500, 375)  # width, height
+PLAIN = 4  # a crop of a smaller deviation shows nothing, such as the black around the retina
 GRAIN = 8  # deviation of brightness, of 255
 
 
@@ -102,9 +103,12 @@ def crops(to: pathlib.Path, per_class: int, size: int = 64) -> None:
             folder = to / split / pathlib.Path(name).stem
             folder.mkdir(parents=True, exist_ok=True)
             for number in range(round(per_class * share)):
-                left = rng.integers(begin * width, end * width - size, endpoint=True)
-                top = rng.integers(0, height - size, endpoint=True)
-                whole.crop((left, top, left + size, top + size)).save(folder / f"{number}.png")
+                crop = whole
+                while crop is whole or np.std(crop) < PLAIN:
+                    left = rng.integers(begin * width, end * width - size, endpoint=True)
+                    top = rng.integers(0, height - size, endpoint=True)
+                    crop = whole.crop((left, top, left + size, top + size))
+                crop.save(folder / f"{number}.png")
 
 
 def baselines(folder: pathlib.Path) -> None:
