@@ -197,6 +197,19 @@ def test_a_damaged_set_is_one_line(whole, tmp_path, monkeypatch, file, damage, m
     assert line.startswith(f"data.dataset = '{name}': ")
     assert re.search(message, line)
     assert "function_node" not in line
-    # Nothing was kept of it: the whole set, put back, is read.
-    shutil.copytree(whole / name, tmp_path / "again" / name)
-    assert len(sources.tfds(dataset=name, data_dir=str(tmp_path / "again")).image) == sum(SIZES.values())
+
+
+@pytest.mark.parametrize("kind", ["a flipped bit in the data", "a label beyond the classes", "a missing ArrayRecord"])
+def test_nothing_is_kept_of_a_damaged_set(whole, tmp_path, monkeypatch, kind):
+    """Mended, it has the same description, and so the same cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    file, damage, _ = KINDS[kind]
+    name = "tiny_array" if file == ARRAYS else "tiny_tf"
+    for folder in ("damaged", "mended"):
+        shutil.copytree(whole / name, tmp_path / folder / name)
+    damage(tmp_path / "damaged" / name / "1.0.0" / file)
+    with pytest.raises(InputError):
+        sources.tfds(dataset=name, data_dir=str(tmp_path / "damaged"))
+    data = sources.tfds(dataset=name, data_dir=str(tmp_path / "mended"))
+    assert len(data.image) == sum(SIZES.values())
+    assert data.label.max() == 2
