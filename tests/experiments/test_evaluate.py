@@ -114,9 +114,11 @@ def test_classes_are_matched_by_name_or_else_by_number():
 
 
 def test_columns_of_several_labels_are_matched_by_name(tmp_path, digits):
-    image, rows = digits.image[:64], np.stack([digits.label[:64] % 2, digits.label[:64] > 4], -1).astype(np.uint8)
-    for name, columns, classes in (("mine", [0, 1], ["odd", "large"]), ("theirs", [1, 0], ["large", "odd"])):
-        part = rows[:, columns]
+    image, label = digits.image[:64], digits.label[:64]
+    rows = np.stack([label % 2, label > 4, label == 3], -1).astype(np.uint8)
+    names = ["odd", "large", "three"]
+    for name, columns in (("mine", [0, 1, 2]), ("theirs", [1, 2, 0])):
+        part, classes = rows[:, columns], [names[column] for column in columns]
         splits = {"x_train": image, "y_train": part, "x_test": image, "y_test": part, "classes": classes}
         np.savez(tmp_path / f"{name}.npz", **splits)
     flags = [

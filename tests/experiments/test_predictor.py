@@ -17,6 +17,7 @@ import launch
 from experiments import predictor as module
 from experiments.commands import predict as command
 from experiments.commands.predict import entropy
+from experiments.commands.run import run as carry_out
 from experiments.inputs import named_pictures
 from experiments.settings.flags import from_flags
 from jaxrec.data import sources
@@ -190,6 +191,26 @@ def test_predicting_the_validation_pictures_gives_the_accuracy_of_the_evaluation
     assert f"{len(rows)} pictures" in capsys.readouterr().out
 
 
+def test_pictures_are_cropped_as_the_run_crops_them(pictures, tmp_path):
+    """A run on pictures that are larger than its images, of which it sees the centre."""
+    for path in pictures.rglob("*.png"):
+        folder = tmp_path / "photos" / ("train", "val", "train", "test")[int(path.stem) % 4] / path.parent.name
+        folder.mkdir(parents=True, exist_ok=True)
+        with Image.open(path) as picture:
+            picture.resize((15, 12), Image.Resampling.BICUBIC).save(folder / path.name)
+    data = f"{{'name': 'folder', 'path': '{tmp_path}/photos', 'size': 8, 'crop': 0.7, 'channels': 1}}"
+    flags = [*SMALL, f"--config.data={data}", "--config.train.steps=100", f"--workdir={tmp_path}/r"]
+    assert launch.main(flags) == 0
+    measured = result_of(tmp_path / "r")["metrics"]["validation"]
+    words = ["predict", f"--run={tmp_path}/r", f"{tmp_path}/photos/val", f"--out={tmp_path}/a.csv"]
+    assert launch.main(words) == 0
+    right = [pathlib.Path(row["path"]).parent.name == row["class"] for row in rows_of(tmp_path / "a.csv")]
+    assert np.mean(right) == measured["accuracy"] > 0.2
+    assert launch.main(["evaluate", f"--run={tmp_path}/r", f"--data={tmp_path}/photos", "--split=validation"]) == 0
+    assert json.loads((tmp_path / "r" / "evaluate_photos_validation.json").read_text())["metrics"] == measured
+    assert json.loads((tmp_path / "r" / "data.json").read_text())["crop"] == 0.7
+
+
 def test_neither_the_data_nor_anything_else_is_read(run, digits, monkeypatch, tmp_path):
     """The run was copied elsewhere, its data are gone; what it measured is not asked for."""
     monkeypatch.setattr(sources, "digits", lambda **_: pytest.fail("the data were read"))
@@ -202,14 +223,18 @@ def test_neither_the_data_nor_anything_else_is_read(run, digits, monkeypatch, tm
 
 def test_a_run_that_goes_on_answers_by_its_newest_state(tmp_path, digits):
     config, _, _ = from_flags([*SMALL, "--config.train.steps=20", "--config.train.save_every=10"])
-    config["train"]["log_every"] = 10
-    from experiments.commands.run import run as carry_out
-
-    carry_out(config, tmp_path / "r", until=10, finish=False)
+    config["train"] |= {"log_every": 10, "keep": 2}
+    carry_out(config, tmp_path / "r", until=20, finish=False)
     assert not (tmp_path / "r" / "result.json").exists()
     found = jaxrec.load(tmp_path / "r")
-    assert found.step == 10
-    assert found(digits.image[:2]).shape == (2, 10)
+    assert found.step == 20
+    (tmp_path / "r" / "result.json").write_text(
+        '{"step": 10}'
+    )  # and by the one that it has chosen, once it is finished
+    chosen = jaxrec.load(tmp_path / "r")
+    assert chosen.step == 10
+    assert (chosen(digits.image[:2]) != found(digits.image[:2])).any()
+    (tmp_path / "r" / "result.json").unlink()
     (tmp_path / "r" / "data.json").unlink()
     with pytest.raises(InputError, match=r"has no data\.json, which an older version wrote when it was finished"):
         jaxrec.load(tmp_path / "r")
@@ -251,7 +276,8 @@ def test_files_globs_arrays_and_what_cannot_be_read(run, predictor, pictures, di
     (tmp_path / ".hidden.png").write_bytes(b"")
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "empty.png").write_bytes(b"")
-    np.savez(tmp_path / "arrays.npz", y_test=np.arange(3), x_test=digits.image[:3], x_train=digits.image[:9])
+    arrays = {"a_train": digits.image[:9], "y_test": np.arange(3), "x_test": digits.image[:3]}
+    np.savez(tmp_path / "arrays.npz", **arrays)
     one = sorted((pictures / "1").iterdir())[0]
     words = [str(one), str(pictures / "0"), str(pictures / "[01]" / "*.png"), str(tmp_path), f"{tmp_path}/arrays.npz"]
     out = tmp_path / "answers.csv"
