@@ -17,7 +17,15 @@ def get_config() -> ConfigDict:
             "experiment": "classify",
             "seed": 0,
             "train": {"batch_size": 1024, "epochs": 90, "evaluate_train": False},
-            "data": {"name": "tfds", "dataset": "imagenet2012", "size": 224, "crop": 0.875, "random_area": 0.05},
+            "data": {
+                "name": "tfds",
+                "dataset": "imagenet2012",
+                "test_split": "validation",  # whose labels are public; validation is held out of train
+                "validation": 0.01,
+                "size": 224,
+                "crop": 0.875,
+                "random_area": 0.05,
+            },
             "augment": ({"name": "random_flip"}, {"name": "rand_augment", "operations": 2, "magnitude": 10}),
             "mix": {"name": "mixup", "alpha": 0.2},
             "model": {

@@ -21,7 +21,7 @@ class Prepared(NamedTuple):
 
     name: str  # as TFDS understands it
     builder: Any  # of TFDS
-    splits: tuple[str, ...]  # of ours, those that it has
+    splits: tuple[str, ...]  # its names of those that are read
 
     @property
     def shape(self) -> tuple[int | None, int | None, int]:
@@ -104,11 +104,16 @@ def builder_of(dataset: str, root: pathlib.Path) -> Any:
         ) from None
 
 
-def prepared(dataset: str, root: pathlib.Path) -> Prepared:
+def prepared(dataset: str, root: pathlib.Path, test_split: str = "test") -> Prepared:
     """A set that is on disk.
 
+    Args:
+      dataset: the TFDS name.
+      root: where TFDS keeps its sets.
+      test_split: its name of the test split. Where that is another, its own "test" is not read.
+
     Raises:
-      InputError: it is unknown, not prepared, or no set of labelled images.
+      InputError: it is unknown, not prepared, no set of labelled images, or has no such split.
     """
     builder = builder_of(dataset, root)
     if not builder.is_prepared():
@@ -120,7 +125,11 @@ def prepared(dataset: str, root: pathlib.Path) -> Prepared:
     features = builder.info.features
     if not {"image", "label"} <= set(features or {}):
         raise InputError(f"data.dataset = {dataset!r}: needs features image and label, has {sorted(features or {})}.")
-    return Prepared(dataset, builder, tuple(name for name in SPLITS if name in builder.info.splits))
+    if test_split != "test" and test_split not in set(builder.info.splits) - {"train"}:
+        known = ", ".join(sorted(set(builder.info.splits) - {"train"})) or "none but train"
+        raise InputError(f"data.test_split = {test_split!r}: {dataset} has {known}. Name one.")
+    names = [split for split in SPLITS if split not in ("test", test_split)] + [test_split]
+    return Prepared(dataset, builder, tuple(name for name in names if name in builder.info.splits))
 
 
 def prepare_set(dataset: str, root: pathlib.Path, manual_dir: pathlib.Path | None = None) -> str:

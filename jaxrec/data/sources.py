@@ -71,6 +71,7 @@ def tfds(
     crop: Share = 1.0,
     random_area: Share | None = None,
     stream: bool | None = None,
+    test_split: str = "test",
 ) -> Dataset:
     """A TensorFlow Datasets image-classification set by its name: mnist, cifar10, imagenet2012, ...
 
@@ -86,17 +87,18 @@ def tfds(
       random_area: in a stream, training sees a part of the picture at random, of at least this share of its area
         (Szegedy et al., 2015: 0.08), scaled to `size`. Only that part of a JPEG is decoded.
       stream: whether images are read and decoded ahead of each step rather than held; by default if they are too many.
+      test_split: its name of the test split; of imagenet2012 "validation", since its own test split has no labels.
 
     Raises:
       InputError: the set is unknown, not prepared, damaged, not of labelled images, of images of several sizes where no
         `size` is given, or larger than `max_bytes` where `stream` is False.
     """
     root, where = pathlib.Path(data_dir).expanduser() if data_dir else data_folder(), f"data.dataset = {dataset!r}"
-    ending = f"-{size}-{crop:g}.npz" if size else ".npz"
+    ending = "".join([f"-{size}-{crop:g}" * bool(size), f"-{test_split}" * (test_split != "test"), ".npz"])
     check_keys(size, crop, random_area, stream)
     info = None if stream else newest(dataset, root)
     if info is None or not cache_file(dataset, info, ending).exists():
-        found = prepared(dataset, root)
+        found = prepared(dataset, root, test_split)
         shape = (size, size, found.shape[2]) if size else found.shape
         if None in shape:
             raise InputError(f"{where}: its images differ in size {shape}. Set data.size, the side of all in pixels.")
@@ -116,10 +118,13 @@ def tfds(
                 ids = slice(start, start := start + count)
                 unread = np.broadcast_to(np.uint8(0), (count, *shape))  # of no size in memory
                 parts[split] = {"image": unread if stream else images[ids], "label": records.label[ids]}
+                if (records.label[ids] < 0).all():
+                    raise InputError(f"{where}: {split} has no labels. Set data.test_split, such as 'validation'.")
+            parts = _as_ours(parts, test_split)
             if stream:
                 return _dataset(parts, found.classes, validation, split_seed, where, images)
         else:
-            parts = read_arrays(found)
+            parts = _as_ours(read_arrays(found), test_split)
         checked(parts, found.classes, where)  # before they are kept: a set that is mended has the same description
         # TFDS may have taken another version than the newest, or a default config that `dataset` does not name.
         info = found.description
@@ -131,6 +136,11 @@ def tfds(
     except InputError as error:
         raise InputError(f"{where}: {error} It is a cache: delete it and run again.") from None
     return _dataset(parts, classes, validation, split_seed, where)
+
+
+def _as_ours(parts: Parts, test_split: str) -> Parts:
+    """The parts with the test split called so."""
+    return {"test" if split == test_split else split: part for split, part in parts.items()}
 
 
 def _load(path: str, where: str) -> tuple[Parts, list[str] | None]:

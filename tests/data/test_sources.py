@@ -394,6 +394,40 @@ def test_keys_of_a_stream_that_do_not_fit_each_other(prepared, options, message)
     assert message in refusal(sources.tfds, dataset="tiny_blocks", data_dir=str(prepared), **options)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_another_split_may_be_the_test_split(tmp_path, monkeypatch, stream):
+    """As of imagenet2012, whose test split has no labels."""
+    import tensorflow_datasets as tfds
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    sizes = {"train": 30, "validation": 6, "test": 9}
+
+    def examples(split: str):
+        for index in range(sizes[split]):
+            yield index, {"image": tiny_image(split, index), "label": -1 if split == "test" else index % 3}
+
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="tiny_unlabelled",
+        version="1.0.0",
+        features=tfds.features.FeaturesDict(
+            {"image": tfds.features.Image(shape=(8, 8, 1)), "label": tfds.features.ClassLabel(names=["a", "b", "c"])}
+        ),
+        split_datasets={split: examples(split) for split in sizes},
+        data_dir=tmp_path,
+        disable_shuffling=True,
+    )
+    options = {"dataset": "tiny_unlabelled", "data_dir": str(tmp_path), "stream": stream}
+    data = sources.tfds(**options, test_split="validation", validation=0.2)
+    assert {split: len(ids) for split, ids in data.splits.items()} == {"train": 24, "validation": 6, "test": 6}
+    np.testing.assert_array_equal(
+        data.image[data.splits["test"]], [tiny_image("validation", index) for index in range(6)]
+    )
+    assert "test_split = 'tset': tiny_unlabelled has test, validation. Name one" in refusal(
+        sources.tfds, **options, test_split="tset"
+    )
+    assert "-1" in (message := refusal(sources.tfds, **options)) or "has no labels" in message
+
+
 def test_a_set_is_prepared_where_there_is_a_network(prepared, tmp_path):
     assert "is there already" in prepare_set("tiny_blocks", prepared)
     assert "there is no network here" in refusal(prepare_set, "mnist", tmp_path)
