@@ -73,6 +73,7 @@ def read_picture(
 
     Raises:
       BadPictureError: it is missing, empty, cut short, no picture, or larger than `MOST_PIXELS`.
+      InputError: `channels` or `crop` cannot be meant, or the disk or the memory of this machine failed.
     """
     picture = decode_picture(file, channels=channels, size=size, crop=crop, name=name)
     if picture.animated and not _SAID.is_set():
@@ -90,6 +91,8 @@ def decode_picture(
     name: str | None = None,
 ) -> Picture:
     """As `read_picture`, without its warning: what there is to say of a picture is told beside its pixels."""
+    if channels not in (1, 3) or not 0 < crop <= 1:
+        raise InputError(f"channels = {channels}, crop = {crop}: allowed are 1 or 3, and a number above 0, up to 1.")
     name = name or (shown(file) if isinstance(file, pathlib.Path) else "a picture")
     with _named(name), contextlib.closing(_stream(file, name)) as stream:
         picture, animated = _opened(stream, name)

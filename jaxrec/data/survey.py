@@ -3,6 +3,7 @@
 import hashlib
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,6 +16,7 @@ from jaxrec.errors import InputError
 
 VERSION = 1  # of what is found: another form, or other pixels of the same file, is another number
 AT_A_TIME = 64  # files that a thread takes
+SILENT = 10  # seconds, after which it is said how far the look is
 
 
 def look_at(files: Files, shape: tuple[int, int, int], crop: float, *, hold: bool) -> Mapping[str, np.ndarray]:
@@ -23,8 +25,6 @@ def look_at(files: Files, shape: tuple[int, int, int], crop: float, *, hold: boo
     "image": uint8 [M, H, W, C], if they are held; "content": uint64 [M], hashes of the files; "bad", "why": numbers of
     the others, and the lines that say why; "said": lines that are no errors.
     """
-    if not hold:
-        print(f"{files.root}: looks at {len(files):,} files once.", file=sys.stderr)
     try:
         image = np.empty((len(files) if hold else 0, *shape), np.uint8)
     except MemoryError:
@@ -118,7 +118,14 @@ def _each(files: Files, look: Callable[[int], None]) -> dict[int, str]:
 
     with ThreadPoolExecutor(parallel_calls()) as pool:
         try:
-            list(pool.map(call_some, range(0, len(files), AT_A_TIME)))
+            said = time.monotonic()
+            for done, _ in enumerate(pool.map(call_some, range(0, len(files), AT_A_TIME)), 1):
+                if time.monotonic() > said + SILENT:
+                    said = time.monotonic()
+                    print(
+                        f"{files.root}: {min(done * AT_A_TIME, len(files)):,} of {len(files):,} files looked at.",
+                        file=sys.stderr,
+                    )
         except BaseException:  # an interrupt is not to wait for what nobody needs any more
             pool.shutdown(cancel_futures=True)
             raise

@@ -274,6 +274,17 @@ def test_the_second_time_no_picture_is_opened(tmp_path, decoded, monkeypatch):
     np.testing.assert_array_equal(first.image, second.image)
 
 
+def test_a_long_look_says_how_far_it_is(tmp_path, monkeypatch, capsys):
+    classes(tmp_path, {"a": 8, "b": 8})
+    monkeypatch.setattr(survey, "AT_A_TIME", 4)
+    folder(path=str(tmp_path), size=6)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(survey, "SILENT", -1)
+    folder(path=str(tmp_path), size=4)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [f"{tmp_path}: {count} of 16 files looked at." for count in (4, 8, 12, 16)]
+
+
 def touched(path: pathlib.Path) -> None:
     os.utime(path, ns=(1, 1))
 

@@ -223,6 +223,13 @@ def test_pillows_own_limit_and_warnings_stay_out_of_it(monkeypatch):
         assert limit == Image.MAX_IMAGE_PIXELS
 
 
+def test_arguments_that_cannot_be_meant_are_no_fault_of_the_file():
+    for options in ({"channels": 4}, {"channels": 3, "crop": 0}, {"channels": 3, "crop": 1.5}):
+        with pytest.raises(InputError, match="allowed are 1 or 3, and a number above 0, up to 1") as caught:
+            read_picture(encoded(NOISE), **options)
+        assert not isinstance(caught.value, BadPictureError)
+
+
 def test_memory_that_does_not_suffice_is_no_fault_of_the_file(monkeypatch):
     def full(*_):
         raise MemoryError
