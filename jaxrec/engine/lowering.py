@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.extend
 
+from jaxrec.sharding import Parallel
 from jaxrec.types import PyTree
 
 
@@ -69,3 +70,17 @@ def lower(
     run.__name__ = function.__name__  # the name of the program in profiles and texts
     arrays = [place(constant) for constant, array in zip(closed.consts, held, strict=True) if array]
     return Lowered(jax.jit(run, **options).lower(*arguments, arrays), arrays)
+
+
+def placer(parallel: Parallel) -> Callable[[PyTree], PyTree]:
+    """Returns a function that puts a host tree on every device, once however often it is asked."""
+    placed: dict[Any, tuple[PyTree, PyTree]] = {}  # keeps the host tree, so that no id is used again
+
+    def place(tree: PyTree) -> PyTree:
+        leaves, structure = jax.tree.flatten(tree)
+        same = (structure, *map(id, leaves))
+        if same not in placed:
+            placed[same] = (tree, parallel.everywhere(tree))
+        return placed[same][1]
+
+    return place

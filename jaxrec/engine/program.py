@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -12,7 +12,7 @@ from jaxrec.data.batches import Batches
 from jaxrec.data.checks import check_classes
 from jaxrec.engine.evaluation import evaluator
 from jaxrec.engine.feeding import Feed
-from jaxrec.engine.lowering import Lowered, lower
+from jaxrec.engine.lowering import Lowered, lower, placer
 from jaxrec.engine.steps import several_steps, slow_in_a_loop, steps_of
 from jaxrec.errors import InputError
 from jaxrec.metrics import Metrics
@@ -67,7 +67,7 @@ def compile_task(
     parallel.check_batch(train.batch_size)
     if train.endless is False:
         raise InputError("These batches end after one pass: make them of the same arrays by train_batches.")
-    place = _placer(parallel)
+    place = placer(parallel)
     key = parallel.everywhere(jax.random.key(seed))
     compiled: list[str] = []
     feed = Feed()
@@ -202,17 +202,3 @@ def _check_labels(task: Task, template: State, train: Batches) -> None:
 def _entry(part: Metrics, index: int) -> Metrics:
     """The metrics of one step from those of several."""
     return jax.tree.map(lambda values: values[index], part)
-
-
-def _placer(parallel: Parallel) -> Callable[[PyTree], PyTree]:
-    """Returns a function that puts a host tree on every device, once however often it is asked."""
-    placed: dict[Any, tuple[PyTree, PyTree]] = {}  # keeps the host tree, so that no id is used again
-
-    def place(tree: PyTree) -> PyTree:
-        leaves, structure = jax.tree.flatten(tree)
-        same = (structure, *map(id, leaves))
-        if same not in placed:
-            placed[same] = (tree, parallel.everywhere(tree))
-        return placed[same][1]
-
-    return place
