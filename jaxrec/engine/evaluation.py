@@ -10,7 +10,7 @@ import numpy as np
 from jaxrec import metrics
 from jaxrec.data.batches import Batches
 from jaxrec.engine.lowering import lower
-from jaxrec.errors import InputError, described
+from jaxrec.errors import InputError, check_is, described
 from jaxrec.metrics import Metrics
 from jaxrec.sharding import Parallel
 from jaxrec.tasks.task import State
@@ -44,6 +44,7 @@ def evaluator(
 
     def evaluate(state: State, batches: Batches, measure: Measure = own) -> dict[str, float | np.ndarray]:
         """What `measure` finds over one pass. As under jit, what it closes over is read at its first call."""
+        check_is(batches, Batches, "evaluate and predict take batches, such as eval_batches makes of arrays")
         if batches.endless:
             raise InputError("These batches have no end: make them of the same arrays by eval_batches.")
         check_same(state, template, "This state")
@@ -64,7 +65,8 @@ def evaluator(
             for _, before, _ in [entry for entry in known.values() if entry[0] is measure][-1:]:
                 _warn_of_another(name, before, arguments)
             rows = parallel.split(batches.host(0))
-            lowered = lower(eval_step, template, data, rows, key, place=place, out_shardings=parallel.whole)
+            options = {"out_shardings": parallel.whole, "compiler_options": parallel.repeatable}
+            lowered = lower(eval_step, template, data, rows, key, place=place, **options)
             # Two lambdas of one text are one program; what they close over are its arguments. An argument that is not
             # used is in no text, nor are the kinds of metrics.
             same = (lowered.text, lowered.kinds, *arguments.items(), *leaf_types(lowered.arrays).items())

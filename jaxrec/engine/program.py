@@ -85,8 +85,8 @@ def compile_task(
 
     def lower_steps(at_once: int) -> Lowered:
         arguments = (template, data, rows_of(train, 0, 1, at_once), placed(1), key)
-        options = {"donate_argnums": 0, "out_shardings": (shardings, parallel.whole)}
-        return lower(several_steps(train_step, at_once), *arguments, place=place, **options)
+        options = {"out_shardings": (shardings, parallel.whole), "compiler_options": parallel.repeatable}
+        return lower(several_steps(train_step, at_once), *arguments, place=place, donate_argnums=0, **options)
 
     def rows_of(batches: Batches, first: int, count: int, at_once: int) -> PyTree:
         hosted = [batches.host(index) for index in range(first, first + count)]

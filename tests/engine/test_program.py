@@ -1,6 +1,7 @@
 """What a compiled task offers besides training: predictions, any measure, arrays that are no constants."""
 
 import functools
+import types
 from typing import NamedTuple
 
 import jax
@@ -17,6 +18,7 @@ from jaxrec.engine.lowering import lower
 from jaxrec.engine.program import compile_task
 from jaxrec.errors import DivergedError, InputError
 from jaxrec.metrics import Mean
+from jaxrec.sharding import Parallel, data_parallel
 from jaxrec.tasks.average import with_average
 from jaxrec.tasks.one_loss import from_apply
 from jaxrec.trees import paths
@@ -279,3 +281,17 @@ def test_a_run_that_goes_on_with_nan_says_so_once(one_device):
     with pytest.warns(UserWarning, match="Not all train metrics are finite in steps 0 to 5") as said:
         fit(program, steps=20)
     assert len(said) == 1
+
+
+def test_every_program_of_a_gpu_adds_up_in_a_fixed_order(monkeypatch, one_device):
+    card = types.SimpleNamespace(devices=np.array([types.SimpleNamespace(platform="gpu")]))
+    options, asked = Parallel(card, None, None).repeatable, []
+    assert options
+    assert data_parallel().repeatable == {}
+
+    # XLA knows the options on a CPU too, and ignores them there.
+    monkeypatch.setattr(Parallel, "repeatable", property(lambda _: asked.append("options") or options))
+    program = program_of(task_of(), parallel=one_device)
+    state = program.init()
+    program.evaluate(state, eval_batches({"value": VALUES}, batch_size=8))
+    assert asked == ["options"] * len(program.compiled) == ["options"] * 3
