@@ -24,6 +24,7 @@ from experiments.stored import notes_of, recogniser_of, state_of
 from jaxrec.data import transforms
 from jaxrec.data.batches import Batches, Dataset, Transform, eval_batches, unchanged
 from jaxrec.engine.evaluation import evaluator
+from jaxrec.engine.lowering import placer
 from jaxrec.errors import InputError
 from jaxrec.metrics import Metrics, Rows
 from jaxrec.sharding import data_parallel
@@ -95,7 +96,7 @@ def evaluation_of(
     state = parallel.everywhere(state)
     template = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=parallel.whole), state)
     key = parallel.everywhere(jax.random.key(config["seed"]))
-    evaluate = evaluator(task.eval_step, template, key, parallel=parallel, place=parallel.everywhere, compiled=[])
+    evaluate = evaluator(task.eval_step, template, key, parallel=parallel, place=placer(parallel), compiled=[])
 
     def batches(split: str, change: Transform = unchanged) -> Batches:
         if split not in (*dataset.splits, "all"):

@@ -35,8 +35,9 @@ def test_two_commands_lead_from_a_folder_of_pictures_to_a_csv(tmp_path, monkeypa
     (block,) = re.findall(r"```\n(python benchmarks/photographs\.py crops.*?)```", README, re.S)
     train, predict = (shlex.split(line)[2:] for line in block.splitlines()[1:])
     monkeypatch.chdir(tmp_path)
-    train = [word.replace("=configs", f"={ROOT}/configs").replace("'size': 32", "'size': 16") for word in train]
-    smaller = ["model={'name': 'MLP', 'widths': (32,)}", "train.epochs=None", "train.steps=100"]
+    train = [word.replace("=configs", f"={ROOT}/configs") for word in train]
+    smaller = ["data.size=16", "augment=()", "train.epochs=None", "train.steps=100"]
+    smaller += ["model={'name': 'MLP', 'widths': (32,)}"]
     assert launch.main([*train, *(f"--config.{word}" for word in smaller)]) == 0
     assert launch.main(predict) == 0
     with open("predictions.csv", newline="") as opened:
