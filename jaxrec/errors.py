@@ -25,3 +25,10 @@ def described(value: object) -> str:
     """Returns what a value is, for a message: an array as "float32[8, 1]", anything else by its type."""
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
     return f"a {type(value).__name__}" if shape is None or dtype is None else f"{dtype}{list(shape)}"
+
+
+def check_is(value: object, kind: type, what: str) -> None:
+    """Raises InputError unless a value is of a kind; `what` says which is wanted: "compile_task takes a task"."""
+    if not isinstance(value, kind):
+        got = f"the class {value.__name__} itself" if isinstance(value, type) else described(value)
+        raise InputError(f"{what}; this is {got}.")

@@ -10,7 +10,7 @@ import numpy as np
 from jaxrec import metrics
 from jaxrec.data.batches import Batches
 from jaxrec.engine.lowering import lower
-from jaxrec.errors import InputError, described
+from jaxrec.errors import InputError, check_is, described
 from jaxrec.metrics import Metrics
 from jaxrec.sharding import Parallel
 from jaxrec.tasks.task import State
@@ -44,6 +44,7 @@ def evaluator(
 
     def evaluate(state: State, batches: Batches, measure: Measure = own) -> dict[str, float | np.ndarray]:
         """What `measure` finds over one pass. As under jit, what it closes over is read at its first call."""
+        check_is(batches, Batches, "evaluate and predict take batches, such as eval_batches makes of arrays")
         if batches.endless:
             raise InputError("These batches have no end: make them of the same arrays by eval_batches.")
         check_same(state, template, "This state")

@@ -17,7 +17,7 @@ import numpy as np
 from jaxrec.data.batches import Batches
 from jaxrec.engine.checkpoint import Checkpoints
 from jaxrec.engine.program import Program
-from jaxrec.errors import InputError
+from jaxrec.errors import InputError, check_is
 from jaxrec.tasks.task import State
 from jaxrec.trees import check_same
 
@@ -68,6 +68,7 @@ def fit(
       InputError: the newest checkpoint or the state is past `steps` or of another model, or the checkpoint is damaged;
         a hook returns something else than True, False or None.
     """
+    check_is(program, Program, "fit takes a program, which compile_task makes of a task and batches")
     if steps > LAST_STEP:
         raise InputError(f"steps = {steps}: steps are counted up to {LAST_STEP:,} (int32). Ask for fewer.")
     if steps < 0 or steps != int(steps):

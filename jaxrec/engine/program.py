@@ -14,7 +14,7 @@ from jaxrec.engine.evaluation import evaluator
 from jaxrec.engine.feeding import Feed
 from jaxrec.engine.lowering import Lowered, lower, placer
 from jaxrec.engine.steps import several_steps, slow_in_a_loop, steps_of
-from jaxrec.errors import InputError
+from jaxrec.errors import InputError, check_is
 from jaxrec.metrics import Metrics
 from jaxrec.sharding import Parallel, data_parallel
 from jaxrec.tasks.task import State, Task
@@ -61,8 +61,10 @@ def compile_task(
       parallel: the devices; all of them by default.
 
     Raises:
-      InputError: the devices do not divide the batch size, or the batches come to an end.
+      InputError: the devices do not divide the batch size, the batches come to an end, or are none.
     """
+    check_is(task, Task, "compile_task takes a task first, such as from_loss makes")
+    check_is(train, Batches, "compile_task takes batches second, such as train_batches makes of a dictionary of arrays")
     parallel = data_parallel() if parallel is None else parallel
     parallel.check_batch(train.batch_size)
     if train.endless is False:
@@ -160,19 +162,9 @@ def compile_task(
             raise InputError("This task predicts nothing: give it a `predict_step`, (state, batch, key) -> [B, ...].")
         return evaluate(state, batches, predicted)["outputs"]
 
-    train_on_all = functools.partial(take_steps, train)
-    program = Program(
-        init=first_state,
-        train=train_on_all,
-        evaluate=evaluate,
-        predict=predict,
-        on=on,
-        template=template,
-        batch_size=train.batch_size,
-        log_every=log_every,
-        compiled=compiled,
-        waited=lambda: feed.waited,
-    )
+    train_on_all, waited = functools.partial(take_steps, train), lambda: feed.waited
+    known = (template, train.batch_size, log_every, compiled, waited)
+    program = Program(first_state, train_on_all, evaluate, predict, on, *known)
     return program
 
 

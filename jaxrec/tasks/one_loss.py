@@ -14,7 +14,7 @@ from flax import linen as nn
 
 from jaxrec import metrics
 from jaxrec.data.transforms import check_scaled
-from jaxrec.errors import InputError
+from jaxrec.errors import InputError, check_is, described
 from jaxrec.metrics import Metrics
 from jaxrec.tasks.average import averaged
 from jaxrec.tasks.gradients import Gradient, Objective, at_once
@@ -61,6 +61,8 @@ def from_apply(
       InputError: when a step is traced: a loss gives no dictionary of values [B] with a "loss", or asks for what there
         is not; `apply` returns something of another shape in `extra` than it was given.
     """
+    if not hasattr(tx, "update"):
+        raise InputError(f"tx is {described(tx)}: an optimizer of optax is wanted, such as optax.adam(1e-3).")
     judge, minimised = _asking(loss), _asking(train_loss or loss)
 
     def start(key: Key, batch: Batch) -> State:
@@ -142,6 +144,7 @@ def from_loss(
       views: what an evaluation shows of each image, such as the image and its mirror image; see `over_views`.
       **options: train_loss, statistics, gradient, as in `from_apply`.
     """
+    check_is(model, nn.Module, "from_loss takes a linen module first, such as models.CNN(classes=10)")
     init, apply = linen(model, call=call, rngs=rngs, sow=sow)
     return from_apply(init, over_views(apply, views) if views else apply, loss, tx, **options)
 

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 
+from jaxrec import losses
 from jaxrec.data.batches import eval_batches, train_batches
 from jaxrec.engine.checkpoint import Checkpoints
 from jaxrec.engine.hooks import stop_if_diverged
@@ -18,9 +19,10 @@ from jaxrec.engine.lowering import lower
 from jaxrec.engine.program import compile_task
 from jaxrec.errors import DivergedError, InputError
 from jaxrec.metrics import Mean
+from jaxrec.models import MLP
 from jaxrec.sharding import Parallel, data_parallel
 from jaxrec.tasks.average import with_average
-from jaxrec.tasks.one_loss import from_apply
+from jaxrec.tasks.one_loss import from_apply, from_loss
 from jaxrec.trees import paths
 
 VALUES = np.arange(10, dtype=np.float32) - 4
@@ -295,3 +297,18 @@ def test_every_program_of_a_gpu_adds_up_in_a_fixed_order(monkeypatch, one_device
     state = program.init()
     program.evaluate(state, eval_batches({"value": VALUES}, batch_size=8))
     assert asked == ["options"] * len(program.compiled) == ["options"] * 3
+
+
+def test_what_is_no_task_batches_or_program_is_said():
+    task, batches = task_of(), train_batches({"image": np.zeros((4, 1), np.float32)}, batch_size=4)
+    module = MLP(classes=3)
+    for call, message in (
+        (lambda: compile_task(task, {"image": np.zeros((4, 1))}), "takes batches second, .*; this is a dict"),
+        (lambda: compile_task(batches, task), "takes a task first, .*; this is a Batches"),
+        (lambda: fit(task, steps=1), "fit takes a program, .*; this is a Task"),
+        (lambda: from_loss(MLP, losses.softmax_cross_entropy, optax.sgd(0.1)), "this is the class MLP itself"),
+        (lambda: from_loss(losses.softmax_cross_entropy, module, optax.sgd(0.1)), "linen module first, .* a function"),
+        (lambda: from_loss(module, losses.softmax_cross_entropy, 1e-3), r"tx is a float: .* optax\.adam\(1e-3\)"),
+    ):
+        with pytest.raises(InputError, match=message):
+            call()
