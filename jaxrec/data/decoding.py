@@ -1,5 +1,6 @@
 """The pipeline of tf.data that decodes pictures in parallel, a crop at random of which only the crop is decoded."""
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from types import ModuleType
@@ -20,6 +21,7 @@ class DecodingError(Exception):
     """A picture of the next batch cannot be decoded."""
 
 
+@functools.cache  # asked for by each record
 def tensorflow() -> ModuleType:
     """TensorFlow, kept off every accelerator before its first operation: it would take all of their memory.
 

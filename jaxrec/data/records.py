@@ -30,7 +30,8 @@ class Records:
 
     def __init__(self, prepared: Prepared):
         self._prepared = prepared
-        self._files = {split: prepared.builder.info.splits[split].filepaths for split in prepared.splits}
+        splits = prepared.builder.info.splits
+        self._files = {split: tuple(map(str, splits[split].filepaths)) for split in prepared.splits}
         self._by_number = prepared.by_number
         index = {split: self._index(split) for split in prepared.splits}
         self._starts = np.cumsum([0, *(len(rows) for rows in index.values())])
@@ -71,7 +72,7 @@ class Records:
 
     def _array_records(self, split: str) -> Any:
         try:
-            return _array_record_source(tuple(map(str, self._files[split])))
+            return _array_record_source(self._files[split])
         except Exception as error:  # array_record's own
             raise damaged(self._prepared.name, split, error) from None
 
