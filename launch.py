@@ -52,18 +52,10 @@ def main(argv: list[str]) -> int:
     from experiments.settings.flags import allowing, from_flags
 
     warnings.formatwarning = lambda text, *_: f"WARNING: {text}\n"  # where it was raised, a user need not know
-    options = flags.FlagValues()
-    flags.DEFINE_string("workdir", None, "", flag_values=options)
-    flags.DEFINE_enum("platform", None, ["cpu", "gpu", "tpu"], "", flag_values=options)
-    flags.DEFINE_multi_string("allow", [], "", flag_values=options)
-    flags.DEFINE_integer("seeds", None, "", lower_bound=1, flag_values=options)
-    for name in ("fresh", "smoke", "debug"):
-        flags.DEFINE_bool(name, False, "", flag_values=options)
     command = next((word for word in argv if word in command_line.COMMANDS), "")
     try:
         command_line.check_not_empty(argv)
-        if command:
-            command_line.define_flags(command, options)
+        options = command_line.flags_of(command)
         configured = not command or command_line.takes(command, "config")
         rest = options(["launch.py", *argv], known_only=True)[1:]
         with allowing(package for packages in options.allow for package in packages.split(",")):

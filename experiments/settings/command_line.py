@@ -34,13 +34,25 @@ def takes_words(command: str) -> str | None:
     return next((name for name, kinds in _own(command).items() if "Paths" in kinds), None)
 
 
-def define_flags(command: str, options: flags.FlagValues) -> None:
-    """Defines a flag for each argument of a command, as text: what it may be, `read_flags` finds out."""
-    for name, kinds in _own(command).items():
+def flags_of(command: str) -> flags.FlagValues:
+    """The launcher's flags and one for each argument of a command, as text: what it may be, `read_flags` finds out.
+
+    Args:
+      command: its name, or "" where there is none.
+    """
+    options = flags.FlagValues()
+    flags.DEFINE_string("workdir", None, "", flag_values=options)
+    flags.DEFINE_enum("platform", None, ["cpu", "gpu", "tpu"], "", flag_values=options)
+    flags.DEFINE_multi_string("allow", [], "", flag_values=options)
+    flags.DEFINE_integer("seeds", None, "", lower_bound=1, flag_values=options)
+    for name in ("fresh", "smoke", "debug"):
+        flags.DEFINE_bool(name, False, "", flag_values=options)
+    for name, kinds in _own(command).items() if command else ():
         if "bool" in kinds:
             flags.DEFINE_bool(name, None, "", flag_values=options)
         elif name != takes_words(command):
             flags.DEFINE_string(name, None, "", flag_values=options)
+    return options
 
 
 def read_flags(command: str, options: flags.FlagValues, words: Sequence[str] = ()) -> dict[str, Any]:
