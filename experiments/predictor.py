@@ -5,6 +5,7 @@ built from config.json and data.json by the functions that training uses.
 """
 
 import collections
+import functools
 import io
 import itertools
 import math
@@ -233,7 +234,7 @@ def load(run: str | os.PathLike, *, batch_size: int = BATCH, what: str = "run") 
     look, parallel = evaluation_transform(notes), data_parallel()
     state = parallel.everywhere(averaged(state))
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=parallel.repeatable)
     def logits(state: State, image: Array) -> Array:
         return task.predict_step(state, look({"image": image}), jax.random.key(0)).astype(jnp.float32)
 
