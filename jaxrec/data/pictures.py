@@ -7,6 +7,7 @@ What it is, its content says, not its extension: PNG, JPEG, BMP, GIF, WebP or TI
 import contextlib
 import io
 import pathlib
+import re
 import stat
 import threading
 import warnings
@@ -28,6 +29,7 @@ ORIENTATION = 0x0112  # the tag of EXIF
 LYING = (5, 6, 7, 8)  # its values where height and width change places
 
 _GLOBAL, _ONE_LARGE = threading.Lock(), threading.Lock()
+_PILLOW = re.compile(r"PIL\.")  # its modules, whose warnings are not shown
 _SAID = threading.Event()  # that of animated pictures the first frame is read: once is enough
 
 
@@ -153,11 +155,14 @@ def _pillow_alone() -> Iterator[None]:
     """Pillow without its warnings and its limit of pixels, for which ours stands.
 
     Both belong to the whole process, so one thread at a time: headers are read here, and most pixels decoded outside.
+    Pillow's warnings stay off. `warnings.catch_warnings` would take those of other threads with it, and where two of
+    them overlap it restores the filters of neither.
     """
     from PIL import Image
 
-    with _GLOBAL, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _GLOBAL:
+        if not warnings.filters or warnings.filters[0][3] != _PILLOW:
+            warnings.filterwarnings("ignore", module=_PILLOW.pattern)
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             yield

@@ -258,6 +258,19 @@ def test_large_pictures_are_decoded_one_at_a_time(monkeypatch):
     assert most == [1]
 
 
+def test_what_others_warn_of_while_a_picture_is_read_is_heard(monkeypatch):
+    """Streams are read in threads, and filters of warnings belong to the whole process."""
+    opened = Image.open
+
+    def meanwhile(*arguments, **options):
+        warnings.warn("of another thread", stacklevel=1)
+        return opened(*arguments, **options)
+
+    monkeypatch.setattr(Image, "open", meanwhile)
+    with pytest.warns(UserWarning, match="of another thread"):
+        read_picture(encoded(NOISE), channels=3)
+
+
 def test_names_that_would_break_a_line_do_not(tmp_path):
     path = tmp_path / "two\nlines.png"
     path.write_bytes(b"")
