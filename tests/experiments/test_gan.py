@@ -39,7 +39,7 @@ def test_a_run_leaves_its_samples_and_its_newest_state(tmp_path):
     assert result["metrics"]["validation"]["d_loss"] == records[-1]["validation/d_loss"]
 
 
-@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("told", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("collapsed", [True, False])
 def test_a_run_is_warned_where_its_samples_become_alike(collapsed, told, tmp_path):
     """Collapsed: one image for all noise, or one for each class, since the first layer does not see the noise."""

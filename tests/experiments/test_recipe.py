@@ -65,6 +65,7 @@ def config() -> dict:
     return checked
 
 
+@pytest.mark.slow  # tests/test_launch.py and tests/engine/test_loop.py have the quick forms
 def test_it_resumes_to_the_same_bits(config, tmp_path):
     run(config, tmp_path / "whole")
     run(config, tmp_path / "broken", until=6, finish=False)

@@ -101,7 +101,7 @@ def test_an_evaluation_does_not_depend_on_the_batches(flags, single):
     assert_close(whole, program.evaluate(program.init(), experiment.splits["validation"]), 1e-5)
 
 
-@pytest.mark.slow  # tests/test_launch.py and tests/experiments/test_recipe.py have the quick forms
+@pytest.mark.slow  # tests/test_launch.py and tests/engine/test_loop.py have the quick forms
 def test_a_resumed_run_is_the_unbroken_run(flags, tmp_path, capsys):
     """To the bit: metrics.jsonl, result.json and all that the newest checkpoint holds."""
     assert launch.main([*flags, f"--workdir={tmp_path}/whole"]) == 0, capsys.readouterr().err
