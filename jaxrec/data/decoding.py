@@ -13,6 +13,8 @@ ASPECT = (3 / 4, 4 / 3)  # width by height of a crop
 SCALES = (1, 2, 4, 8)  # by which a JPEG can be decoded smaller
 BY_PILLOW, PNG_AS_IT_IS, PART_OF_JPEG = range(3)
 JPEG, PNG, EXIF = b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"Exif\0\0"
+# What a PNG may hold besides pixels that changes them: a transparent colour, and which way is up in its three forms.
+TURNED_OR_CLEAR = (b"tRNS", b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of a JPEG behind which its size and channels stand
 ORIENTATION = 0x0112  # the tag of Exif
 
@@ -110,11 +112,17 @@ def pipeline(
         return tf.concat([begin[:2], extent[:2]], 0)
 
     def resized(image):
-        return tf.cast(tf.image.resize(image, (height, width)) + 0.5, tf.uint8)
+        much = tf.reduce_min(tf.shape(image)[:2] // (height, width)) >= 2  # smaller: what is between would be left out
+        pixels = tf.cond(
+            much,
+            lambda: tf.image.resize(image, (height, width), antialias=True),
+            lambda: tf.image.resize(image, (height, width)),
+        )
+        return tf.cast(pixels + 0.5, tf.uint8)
 
     def part_of_jpeg(encoded, index, root):
         box = crop_box(tf.image.extract_jpeg_shape(encoded), index, root)
-        # As much smaller as is not smaller than wanted: what is left to resize is a factor below two.
+        # As much smaller as is not smaller than wanted: a factor below two is left to resize, but of huge pictures.
         fit = tf.reduce_min(box[2:] // (height, width))
         branches = [
             lambda scale=scale: tf.image.decode_and_crop_jpeg(encoded, box // scale, channels, ratio=scale)
@@ -167,23 +175,32 @@ def _is_plain_png(encoded: bytes, shape: tuple[int, int, int]) -> bool:
         return False
     width, height = (int.from_bytes(encoded[begin : begin + 4]) for begin in (16, 20))
     grey = (0, 2) if shape[2] == 3 else (0,)
-    return (height, width) == shape[:2] and encoded[24] == 8 and encoded[25] in grey and b"tRNS" not in encoded[:64]
+    plain = (height, width) == shape[:2] and encoded[24] == 8 and encoded[25] in grey
+    return plain and not any(chunk in encoded for chunk in TURNED_OR_CLEAR)
 
 
 def _is_plain_jpeg(encoded: bytes) -> bool:
     """Whether a picture is a JPEG of one or three channels that stands upright."""
-    from PIL import Image
-
     position = len(JPEG)
     while encoded.startswith(JPEG) and position + 10 < len(encoded):
         marker, length = encoded[position + 1], int.from_bytes(encoded[position + 2 : position + 4])
         if marker in FRAMES:
             return encoded[position + 9] in (1, 3)
-        segment = encoded[position + 4 : position + 2 + length]
-        if marker == 0xE1 and segment.startswith(EXIF):
-            exif = Image.Exif()
-            exif.load(segment)
-            if exif.get(ORIENTATION, 1) != 1:
-                return False
+        if marker == 0xE1 and _may_turn(encoded[position + 4 : position + 2 + length]):
+            return False
         position += 2 + length
     return False
+
+
+def _may_turn(segment: bytes) -> bool:
+    """Whether metadata of a JPEG say, or are too damaged to say, that the picture does not stand upright."""
+    from PIL import Image
+
+    if not segment.startswith(EXIF):
+        return b"tiff:Orientation" in segment  # XMP
+    exif = Image.Exif()
+    try:
+        exif.load(segment)
+        return exif.get(ORIENTATION, 1) != 1
+    except Exception:  # Pillow's readers raise whatever they stumble over
+        return True

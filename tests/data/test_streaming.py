@@ -4,6 +4,8 @@ import contextlib
 import gc
 import io
 import resource
+import struct
+import zlib
 
 import hypothesis
 import hypothesis.strategies as st
@@ -49,6 +51,12 @@ def smooth(size: tuple[int, int]) -> np.ndarray:
     """A picture of two slopes, [H, W, 3], so that a crop shows where it was taken."""
     down, right = np.meshgrid(np.linspace(0, 255, size[0]), np.linspace(0, 255, size[1]), indexing="ij")
     return np.uint8(np.stack([down, right, np.full(size, 128)], axis=-1))
+
+
+def turned(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
 
 
 JPEGS = [encoded(smooth(size), "JPEG", quality=95) for size in ((40, 60), (64, 32), (200, 150), (17, 90))]
@@ -163,15 +171,56 @@ def test_a_crop_is_a_part_of_the_picture_another_in_each_epoch_and_under_each_se
 
 
 def test_a_jpeg_that_lies_on_its_side_is_cropped_upright():
-    exif = Image.Exif()
-    exif[0x0112] = 6  # the first row is on the right
     image = smooth((40, 60))
-    lying = encoded(np.rot90(image).copy(), "JPEG", quality=95, exif=exif)
+    lying = encoded(np.rot90(image).copy(), "JPEG", quality=95, exif=turned(6))  # the first row is on the right
     stream = Stream(InMemory([lying]), size=(16, 16), channels=3, random_area=0.99)
     with pytest.warns(UserWarning, match="is more than the 1 examples"):
         (image,) = train_batches({"image": stream}, batch_size=2).host(0)["image"][:1]
     assert image[-1, :, 0].mean() > image[0, :, 0].mean() + 150  # dark above, bright below
     assert image[:, -1, 1].mean() > image[:, 0, 1].mean() + 150
+
+
+@pytest.mark.parametrize("options", [{"exif": b"Exif\0\0no header"}, {"xmp": b'<x tiff:Orientation="3"/>'}])
+def test_what_else_says_which_way_a_jpeg_is_up(options):
+    """XMP does, and damaged EXIF says nothing; both as `read_picture` has it."""
+    data = encoded(smooth((40, 60)), "JPEG", quality=95, **options)
+    stream = Stream(InMemory([data]), size=(16, 16), channels=3, random_area=0.99)
+    (image,) = train_batches({"image": stream}, batch_size=1).host(0)["image"]
+    whole = read_picture(data, channels=3, size=(16, 16)).astype(int)
+    assert np.sign(np.diff(image[[0, -1], 8, 0].astype(int))) == np.sign(np.diff(whole[[0, -1], 8, 0]))
+
+
+def test_a_small_crop_of_a_large_picture_is_antialiased():
+    fine = np.uint8(np.indices((512, 512)).sum(0) % 2 * 255)  # black and white by turns: grey from afar
+    stream = Stream(InMemory([encoded(fine)]), size=(8, 8), channels=1, random_area=0.9)
+    image = train_batches({"image": stream}, batch_size=1).host(0)["image"].astype(int)
+    assert np.abs(image - 127.5).max() < 3
+
+
+def with_chunks(png: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG with further chunks behind its header."""
+    parts = [struct.pack(">I", len(data)) + kind + data for kind, data in chunks]
+    return png[:33] + b"".join(part + struct.pack(">I", zlib.crc32(part[4:])) for part in parts) + png[33:]
+
+
+@pytest.mark.parametrize(
+    "png",
+    [
+        encoded(PIXELS[0], exif=turned(3)),
+        with_chunks(
+            encoded(PIXELS[0]),
+            (b"gAMA", struct.pack(">I", 45455)),
+            (b"tEXt", b"Comment\0made by hand"),
+            (b"tRNS", struct.pack(">HHH", *PIXELS[0, 0, 0].tolist())),  # this colour is transparent
+        ),
+    ],
+    ids=["upside down", "transparent"],
+)
+def test_a_png_that_shows_other_pixels_than_it_stores(png):
+    rows = eval_batches({"image": Stream(InMemory([png]), size=(8, 8), channels=3)}, batch_size=1).host(0)
+    expected = read_picture(png, channels=3)
+    assert (expected != PIXELS[0]).any()
+    np.testing.assert_array_equal(rows["image"][0], expected)
 
 
 def test_an_evaluation_reads_a_picture_as_everything_else_does(jpegs):
