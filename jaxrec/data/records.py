@@ -14,7 +14,7 @@ from jaxrec.data.cache import kept_arrays
 from jaxrec.data.checks import Parts
 from jaxrec.data.decoding import tensorflow
 from jaxrec.data.pictures import decode_picture
-from jaxrec.data.prepared import AGAIN, Prepared, cache_file
+from jaxrec.data.prepared import AGAIN, Prepared, cache_file, tensorflow_datasets
 from jaxrec.errors import InputError
 
 BEFORE, BEHIND = 12, 4  # bytes of a TFRecord around its data: length and checksums
@@ -89,7 +89,8 @@ class Records:
                 raise InputError(f"{where}: {split} holds {len(rows):,} records instead of {count:,}. {AGAIN}")
             return {"rows": rows}
 
-        return kept_arrays(cache_file(self._prepared.name, self._prepared.description, f"-{split}.npz"), made)["rows"]
+        index = cache_file(self._prepared.name, self._prepared.description, f"-{split}.index.npz")
+        return kept_arrays(index, made)["rows"]
 
     def _tf_rows(self, split: str) -> Iterator[np.ndarray]:
         tf = tensorflow()
@@ -148,9 +149,11 @@ def read_arrays(found: Prepared) -> Parts:
       InputError: a shard is missing or damaged, or a record holds something else; the line names it.
     """
     tf, parts = tensorflow(), {}
+    in_order = tensorflow_datasets().ReadConfig(interleave_cycle_length=1)  # shard after shard, as `Records` has them
     for split, count in found.sizes.items():
         image, label = np.empty((count, *found.shape), np.uint8), np.empty(count, np.int32)
-        records = found.builder.as_dataset(split=split, shuffle_files=False).batch(1024).prefetch(2)
+        records = found.builder.as_dataset(split=split, shuffle_files=False, read_config=in_order)
+        records = records.batch(1024).prefetch(2)
         start = 0
         try:
             for record in records.as_numpy_iterator():

@@ -96,15 +96,17 @@ def tfds(
     root, where = pathlib.Path(data_dir).expanduser() if data_dir else data_folder(), f"data.dataset = {dataset!r}"
     ending = "".join([f"-{size}-{crop:g}" * bool(size), f"-{test_split}" * (test_split != "test"), ".npz"])
     check_keys(size, crop, random_area, stream)
+    stream = True if random_area is not None else stream
     info = None if stream else newest(dataset, root)
-    if info is None or not cache_file(dataset, info, ending).exists():
+    cache = info and cache_file(dataset, info, ending)
+    # A cache is a little larger than its images: a set that fits by less than that is read anew each time.
+    if cache is None or not cache.exists() or cache.stat().st_size > max_bytes:
         found = prepared(dataset, root, test_split)
         shape = (size, size, found.shape[2]) if size else found.shape
         if None in shape:
             raise InputError(f"{where}: its images differ in size {shape}. Set data.size, the side of all in pixels.")
         held = sum(found.sizes.values()) * int(np.prod(shape))
-        if stream is None:
-            stream = held > max_bytes or random_area is not None
+        stream = held > max_bytes if stream is None else stream
         if held > max_bytes and not stream:
             raise InputError(
                 f"{where}: {held:,} bytes do not fit data.max_bytes = {max_bytes:,}. Leave data.stream out, or raise "
@@ -127,10 +129,9 @@ def tfds(
             parts = _as_ours(read_arrays(found), test_split)
         checked(parts, found.classes, where)  # before they are kept: a set that is mended has the same description
         # TFDS may have taken another version than the newest, or a default config that `dataset` does not name.
-        info = found.description
+        cache = cache_file(dataset, found.description, ending)
         arrays = {array_name(key, split): array for split, part in parts.items() for key, array in part.items()}
-        save_arrays(cache_file(dataset, info, ending), {"classes": np.array(found.classes), **arrays})
-    cache = cache_file(dataset, info, ending)
+        save_arrays(cache, {"classes": np.array(found.classes), **arrays})
     try:
         parts, classes = _load(str(cache), f"the cache {cache}")
     except InputError as error:

@@ -381,6 +381,40 @@ def test_a_set_too_large_for_memory_is_streamed_or_refused(prepared, monkeypatch
     assert "once, to find each later" in capsys.readouterr().err
 
 
+def test_what_is_held_in_the_cache_is_streamed_where_that_is_asked_for(prepared, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    options = {"dataset": "tiny_blocks", "data_dir": str(prepared), "size": 8}
+    assert isinstance(sources.tfds(**options).image, np.ndarray)
+    assert isinstance(sources.tfds(**options).image, np.ndarray)  # of the cache
+    assert sources.tfds(**options, random_area=0.5).image.random_area == 0.5
+    assert not isinstance(sources.tfds(**options, max_bytes=1000).image, np.ndarray)
+    assert "do not fit data.max_bytes = 1,000" in refusal(sources.tfds, **options, max_bytes=1000, stream=False)
+
+
+def test_a_stream_and_an_array_of_several_shards_have_one_order(monkeypatch, tmp_path):
+    import tensorflow_datasets as tfds
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="tiny_shards",
+        version="1.0.0",
+        features=tfds.features.FeaturesDict(
+            {"image": tfds.features.Image(shape=(8, 8, 1)), "label": tfds.features.ClassLabel(num_classes=2)}
+        ),
+        split_datasets={
+            "train": ((index, {"image": tiny_image("train", index), "label": index % 2}) for index in range(80))
+        },
+        data_dir=tmp_path,
+        download_config=tfds.download.DownloadConfig(num_shards=2),
+    )
+    held, streamed = (
+        sources.tfds(dataset="tiny_shards", data_dir=str(tmp_path), stream=stream) for stream in (False, True)
+    )
+    assert len(list((tmp_path / "tiny_shards" / "1.0.0").glob("*tfrecord-0000*"))) == 2
+    np.testing.assert_array_equal(held.label, streamed.label)
+    np.testing.assert_array_equal(held.image, streamed.image[:])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -394,8 +428,7 @@ def test_keys_of_a_stream_that_do_not_fit_each_other(prepared, options, message)
     assert message in refusal(sources.tfds, dataset="tiny_blocks", data_dir=str(prepared), **options)
 
 
-@pytest.mark.parametrize("stream", [False, True])
-def test_another_split_may_be_the_test_split(tmp_path, monkeypatch, stream):
+def test_another_split_may_be_the_test_split(tmp_path, monkeypatch):
     """As of imagenet2012, whose test split has no labels."""
     import tensorflow_datasets as tfds
 
@@ -416,12 +449,13 @@ def test_another_split_may_be_the_test_split(tmp_path, monkeypatch, stream):
         data_dir=tmp_path,
         disable_shuffling=True,
     )
-    options = {"dataset": "tiny_unlabelled", "data_dir": str(tmp_path), "stream": stream}
-    data = sources.tfds(**options, test_split="validation", validation=0.2)
-    assert {split: len(ids) for split, ids in data.splits.items()} == {"train": 24, "validation": 6, "test": 6}
-    np.testing.assert_array_equal(
-        data.image[data.splits["test"]], [tiny_image("validation", index) for index in range(6)]
-    )
+    options = {"dataset": "tiny_unlabelled", "data_dir": str(tmp_path)}
+    for stream in (False, True, None):  # an index of the stream and the arrays are kept beside each other
+        data = sources.tfds(**options, stream=stream, test_split="validation", validation=0.2)
+        assert {split: len(ids) for split, ids in data.splits.items()} == {"train": 24, "validation": 6, "test": 6}
+        np.testing.assert_array_equal(
+            data.image[data.splits["test"]], [tiny_image("validation", index) for index in range(6)]
+        )
     assert "test_split = 'tset': tiny_unlabelled has test, validation. Name one" in refusal(
         sources.tfds, **options, test_split="tset"
     )
