@@ -30,7 +30,8 @@ def tensorflow() -> ModuleType:
     Raises:
       InputError: it is not installed.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") in (None, "1"):  # JAX sets 1, and warnings come with tracebacks
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # of no use to a reader of records, and announced each time
     try:
         import tensorflow as tf
