@@ -3,9 +3,9 @@
     python launch.py --config=configs/pictures.py --config.data.path=FOLDER
 
 On 12 classes of 64x64 crops of photographs, 3,600 of them to train on (`python benchmarks/photographs.py crops
---to=FOLDER`): 92.5 ± 2.2 % of the test crops, n = 3, in five and a half CPU minutes each on 2 cores. Beside it, on the same split
-(`benchmarks/photographs.py baselines`): 5 nearest neighbours on raw pixels 49.9 %, logistic regression on HOG features
-38.5 %.
+--to=FOLDER`): 92.5 ± 2.2 % of the test crops, n = 3, in five and a half CPU minutes each on 2 cores. Beside it, on the
+same split (`benchmarks/photographs.py baselines`): 5 nearest neighbours on raw pixels 49.9 %, logistic regression on
+HOG features 38.5 %.
 """
 
 from ml_collections import ConfigDict
