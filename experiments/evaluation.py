@@ -20,7 +20,7 @@ from experiments.images import in_unit_range, read_images
 from experiments.predictor import evaluation_transform, several_labels
 from experiments.settings.make import make
 from experiments.settings.specs import DataSpec, LossSpec, ModelSpec
-from experiments.stored import notes_of, recogniser_of, state_of
+from experiments.stored import check_same_data, notes_of, recogniser_of, state_of
 from jaxrec.data import transforms
 from jaxrec.data.batches import Batches, Dataset, Transform, eval_batches, unchanged
 from jaxrec.engine.evaluation import evaluator
@@ -80,7 +80,9 @@ def evaluation_of(
     parallel.check_batch(train.batch_size)
     if data is None:
         options = {name: config[name] for name in ("seed", "train_images", "overfit")}
-        dataset = read_images(config["data"], train, **options).dataset
+        images = read_images(config["data"], train, **options)
+        check_same_data(folder, notes, {"splits": images.notes["splits"]})
+        dataset = images.dataset
     else:
         dataset = make(DataSpec, data)()
     relabel = _check(dataset, notes, several_labels(config, notes), where if data else f"The data of {folder}")

@@ -1,5 +1,6 @@
 """The batches of an experiment on images, from its sections `train` and `data`."""
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -36,6 +37,7 @@ class Images(NamedTuple):
         """For `Experiment.notes`, of images that are not standardised."""
         channels = self.dataset.image.shape[-1]
         notes = {"classes": self.dataset.classes, "mean": [0.0] * channels, "std": [1.0] * channels}
+        notes["splits"] = _digest(self.dataset)
         return {**notes, "skipped": self.dataset.skipped} if self.dataset.skipped else notes
 
 
@@ -97,6 +99,15 @@ def sample_of(dataset: Dataset, ids: np.ndarray) -> np.ndarray:
     if isinstance(dataset.image, np.ndarray) or len(ids) <= SAMPLE:
         return np.arange(len(ids))
     return np.linspace(0, len(ids) - 1, SAMPLE).round().astype(int)
+
+
+def _digest(dataset: Dataset) -> str:
+    """Of which examples are in which split, under which labels: other data of the same name have another one."""
+    found = hashlib.sha256()
+    for split, ids in dataset.splits.items():
+        label = dataset.label[ids] if "label" in dataset.arrays else np.zeros(0)
+        found.update(f"{split} {len(ids)}".encode() + ids.astype(np.int64).tobytes() + label.astype(np.int64).tobytes())
+    return found.hexdigest()[:16]
 
 
 def _steps(train: Train, examples: int) -> int:

@@ -3,8 +3,10 @@
 import contextlib
 import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+import numpy as np
 
 from experiments.settings.flags import from_flags
 from jaxrec.engine.checkpoint import Checkpoints
@@ -87,6 +89,26 @@ def notes_of(folder: pathlib.Path, what: str) -> dict[str, Any]:
             "same command go on."
         )
     return result["notes"]
+
+
+def check_same_data(folder: pathlib.Path, noted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Raises InputError where a run's data are others than those that it has noted.
+
+    Args:
+      folder: of the run, for the message.
+      noted: what the run has noted; of an older version's run it may lack something.
+      found: what would be noted of the data today.
+    """
+    both = noted.keys() & found.keys()
+    changed = [key for key in ("classes", "splits", "shape") if key in both and list(noted[key]) != list(found[key])]
+    for key in sorted({"mean", "std"} & both):
+        if len(noted[key]) != len(found[key]) or not np.allclose(noted[key], found[key], rtol=1e-5):
+            changed.append(key)
+    if changed:
+        raise InputError(
+            f"{folder}: the data of this run have changed since it began ({', '.join(changed)}): what it has learned "
+            "from and what it is measured on would mix. Put them back, or begin the run anew with --fresh."
+        )
 
 
 def state_of(folder: pathlib.Path, what: str) -> tuple[State, int]:

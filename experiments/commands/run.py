@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments.experiment import FinishedRun, prepare
 from experiments.settings.flags import completed
-from experiments.stored import NOTES, weights_of
+from experiments.stored import NOTES, check_same_data, notes_of, weights_of
 from jaxrec.engine import hooks
 from jaxrec.engine.checkpoint import Checkpoints
 from jaxrec.engine.loop import fit
@@ -25,7 +25,7 @@ from jaxrec.tasks.transfer import submodule_of, transfer
 # What a run is, its config says; these say where and how, and may change when it goes on.
 FREE = (
     *(f"config.train.{name}" for name in ("rule", "parallel", "keep", "steps_per_call", "evaluate_train")),
-    *("config.data.data_dir", "config.data.max_bytes"),
+    "config.data.data_dir",
 )
 
 
@@ -72,6 +72,8 @@ def run(
         if start and (workdir / "result.json").exists():
             return report.show(workdir, "This run is finished; --fresh starts it anew.")
         write_environment(workdir, startup.device_line())
+        if start and (workdir / NOTES).exists():  # an older version wrote it at the end
+            check_same_data(workdir, notes_of(workdir, "--workdir"), experiment.notes)
         write_json(workdir / NOTES, experiment.notes)
         print(table if not start else f"Resuming {workdir} at step {start} of {experiment.steps}.")
         program = compile_task(
