@@ -4,6 +4,7 @@ Which example is in which batch is a plan of ours, a pure function of (seed, ste
 on at any step without reading what came before, and any number of parallel calls gives the same bits.
 """
 
+import atexit
 import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -112,14 +113,18 @@ class Stream:
             calls=parallel_calls(),
             ahead=AHEAD,
         )
-        for step in itertools.count(first):
-            try:
-                batch = next(batches, None)
-            except decoding.DecodingError as error:
-                self._find_fault(*read(step)[:2], error)
-            if batch is None:
-                return
-            yield batch
+        atexit.register(batches.close)  # left open, its threads would wait for Python to end, which waits for them
+        try:
+            for step in itertools.count(first):
+                try:
+                    batch = next(batches, None)
+                except decoding.DecodingError as error:
+                    self._find_fault(*read(step)[:2], error)
+                if batch is None:
+                    return
+                yield batch
+        finally:
+            atexit.unregister(batches.close)
 
     def _find_fault(self, encoded: list[bytes], ids: np.ndarray, error: Exception) -> None:
         """Raises InputError that names the picture of these for which decoding failed."""

@@ -3,8 +3,12 @@
 import contextlib
 import gc
 import io
+import pathlib
 import resource
 import struct
+import subprocess
+import sys
+import textwrap
 import zlib
 
 import hypothesis
@@ -20,6 +24,7 @@ from jaxrec.data.pictures import read_picture
 from jaxrec.data.streaming import Stream
 from jaxrec.errors import InputError
 
+ROOT = pathlib.Path(__file__).parents[2]
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (5, 8, 8, 3), np.uint8)
 
@@ -236,6 +241,31 @@ def test_a_picture_that_cannot_be_read_is_named(bad, options):
     batches = train_batches({"image": stream}, batch_size=4)
     with pytest.raises(InputError, match="picture 2"):
         batches.host(0)
+
+
+def test_a_script_that_leaves_a_stream_open_ends():
+    program = """
+        import io, time
+        import numpy as np
+        from PIL import Image
+        from jaxrec.data.batches import train_batches
+        from jaxrec.data.streaming import Stream
+
+        class Slow:
+            def __len__(self): return 1000
+            def name(self, index): return str(index)
+            def read(self, index):
+                time.sleep(0.002)
+                return content.getvalue()
+
+        content = io.BytesIO()
+        Image.fromarray(np.zeros((99, 99, 3), np.uint8)).save(content, "JPEG")
+        batches = train_batches({"image": Stream(Slow(), size=(64, 64), channels=3)}, batch_size=32)
+        batches.host(0)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
 
 
 def test_memory_does_not_grow_with_what_was_read():
