@@ -3,13 +3,16 @@
 import hashlib
 import json
 import pathlib
+import time
 
 import numpy as np
 import pytest
 
 import launch
+from experiments.commands.bench_data import _seconds_each
 from experiments.commands.lr_find import suggest
 from experiments.commands.repeat import _spread
+from jaxrec.data.streaming import AHEAD
 from jaxrec.output.records import read
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -84,6 +87,11 @@ def test_the_stages_that_feed_a_network_are_timed(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "plan" in shown
     assert "all, on the devices" in shown
+
+
+def test_batches_that_were_ready_before_are_no_measure():
+    taken = _seconds_each(lambda step: time.sleep(0.02 * (step > AHEAD)), 0.05)
+    assert taken > 0.019
 
 
 def test_a_run_starts_from_another_and_says_what_it_took(trained, tmp_path, capsys):
