@@ -1,5 +1,6 @@
 """Arrays that take time to make, kept in the user's cache folder."""
 
+import contextlib
 import os
 import pathlib
 import warnings
@@ -13,7 +14,7 @@ from jaxrec.errors import InputError
 
 
 def save_arrays(cache: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes an `.npz`, whole or not at all: a killed run leaves no half-written cache.
+    """Writes an `.npz`, whole or not at all: an interrupted run leaves no part of it behind.
 
     Raises:
       InputError: it cannot be written.
@@ -24,11 +25,13 @@ def save_arrays(cache: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
         np.savez(partial, **arrays)
         partial.replace(cache)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise InputError(
             f"{cache}: the cache cannot be written ({error.strerror or error}). Make room, or let XDG_CACHE_HOME name "
             "another folder."
         ) from None
+    finally:
+        with contextlib.suppress(OSError):  # a folder that is none has no file to take away either
+            partial.unlink()
 
 
 def kept_arrays(cache: pathlib.Path, make: Callable[[], Mapping[str, np.ndarray]]) -> Mapping[str, np.ndarray]:
