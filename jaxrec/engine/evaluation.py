@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from jaxrec import metrics
-from jaxrec.data.batches import Batches
+from jaxrec.data.batches import OWN, Batches
 from jaxrec.engine.lowering import lower
 from jaxrec.errors import InputError, check_is, described
 from jaxrec.metrics import Metrics
@@ -49,8 +49,9 @@ def evaluator(
             raise InputError("These batches have no end: make them of the same arrays by eval_batches.")
         check_same(state, template, "This state")
         parallel.check_batch(batches.batch_size)
-        data = place(batches.resident)
-        arguments = {"batch_size": str(batches.batch_size), **leaf_types(data)}
+        data, first = place(batches.resident), batches.host(0)
+        streamed = {path: kind for path, kind in leaf_types(first).items() if path not in OWN}
+        arguments = {"batch_size": str(batches.batch_size), **leaf_types(data), **streamed}
 
         def eval_step(state: State, resident: PyTree, rows: PyTree, key: Array) -> Metrics:
             def measured(state: State, batch: Batch, key: Array) -> Metrics:
@@ -64,7 +65,7 @@ def evaluator(
         if signature not in known:
             for _, before, _ in [entry for entry in known.values() if entry[0] is measure][-1:]:
                 _warn_of_another(name, before, arguments)
-            rows = parallel.split(batches.host(0))
+            rows = parallel.split(first)
             options = {"out_shardings": parallel.whole, "compiler_options": parallel.repeatable}
             lowered = lower(eval_step, template, data, rows, key, place=place, **options)
             # Two lambdas of one text are one program; what they close over are its arguments. An argument that is not

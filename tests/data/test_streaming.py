@@ -283,7 +283,7 @@ def test_memory_does_not_grow_with_what_was_read():
 def test_a_program_learns_the_same_from_a_stream(pngs, one_device):
     import optax
 
-    from jaxrec import compile_task, fit, from_loss, losses, models
+    from jaxrec import compile_task, fit, from_loss, losses, metrics, models
     from jaxrec.data.transforms import unit_range
 
     label = np.arange(5, dtype=np.int32)
@@ -297,3 +297,13 @@ def test_a_program_learns_the_same_from_a_stream(pngs, one_device):
         found.append((state.params, program.evaluate(state, split), program.predict(state, split)))
         assert program.waited() >= 0
     jax.tree.map(np.testing.assert_array_equal, *found)
+    larger = Stream(pngs.pictures, size=(9, 9), channels=3)
+
+    def whiteness(state, batch, key):
+        return metrics.means({"white": batch["image"].mean((1, 2, 3))}, batch["mask"])
+
+    for image in (pngs, larger):  # each has a program of its own, and a line says why
+        split = eval_batches({"image": image, "label": label}, batch_size=4, transform=unit_range)
+        with pytest.warns(UserWarning, match="image") if image is larger else contextlib.nullcontext():
+            white = program.evaluate(state, split, whiteness)["white"]
+        assert white == pytest.approx(image[:].mean() / 255, rel=1e-5)
