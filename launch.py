@@ -55,6 +55,7 @@ def main(argv: list[str]) -> int:
     command = next((word for word in argv if word in command_line.COMMANDS), "")
     try:
         command_line.check_not_empty(argv)
+        command_line.check_first(argv[0])
         options = command_line.flags_of(command)
         configured = not command or command_line.takes(command, "config")
         rest = options(["launch.py", *argv], known_only=True)[1:]
@@ -63,8 +64,7 @@ def main(argv: list[str]) -> int:
             words = options(["launch.py", *left])[1:]
             known = [command] * bool(command)
             if words[:1] != known or (words[1:] and not command_line.takes_words(command)):
-                allowed = ", ".join(("doctor", *command_line.COMMANDS))
-                raise InputError(f"Unknown command {' '.join(words)!r}. There are: {allowed}; the rest are --flags.")
+                raise command_line.not_understood(command, words)
             own = command_line.read_flags(command, options, words[1:]) if command else {}
             folder = options.workdir or ("/".join(("runs", *known, name)) if configured else None)
             return launch(config, folder and pathlib.Path(folder), options, command, own)
@@ -74,7 +74,8 @@ def main(argv: list[str]) -> int:
         print(f"launch.py: {error}", file=sys.stderr)
         return 76 if isinstance(error, DivergedError) else 2
     except KeyboardInterrupt:
-        print("launch.py: interrupted. The same command goes on from the last checkpoint.", file=sys.stderr)
+        again = "begins anew" if command else "goes on from the last checkpoint"
+        print(f"launch.py: interrupted. The same command {again}.", file=sys.stderr)
         return 130
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import os
 import pathlib
 import sys
 import time
@@ -115,17 +116,20 @@ def _number(value: float) -> str:
 @contextlib.contextmanager
 def _written(file: pathlib.Path) -> Iterator:
     """A text file that is there whole or not at all; whether it can be written is found out first."""
-    partial = file.with_name(f"{file.name}.partial")
+    target = pathlib.Path(os.path.realpath(file))  # a link stays one
+    partial = target.with_name(f"{target.name}.partial")
     try:
-        if file.is_dir():
+        if target.is_dir():
             raise IsADirectoryError(21, "that is a folder")
+        if target.exists() and not target.is_file():
+            raise OSError(22, "a pipe or a device, which a file would replace")
         stream = partial.open("w", newline="", encoding="utf-8", errors="surrogateescape")
     except OSError as error:
         raise InputError(f"--out={file}: cannot be written ({error.strerror}). Name another file.") from None
     try:
         with stream:
             yield stream
-        partial.replace(file)
+        partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
 

@@ -10,7 +10,7 @@ from absl import flags
 
 from experiments.settings.flags import literal
 from experiments.settings.schema import arguments_of, check_call
-from jaxrec.errors import InputError
+from jaxrec.errors import InputError, did_you_mean
 
 COMMANDS = ("prepare", "show_data", "bench_data", "lr_find", "predict", "evaluate", "calibrate", "sample", "distance")
 GIVEN = ("config", "workdir")  # arguments that are no flags of the command's own
@@ -22,6 +22,24 @@ def check_not_empty(argv: Sequence[str]) -> None:
         name, equals, value = word.partition("=")
         if not word or (equals and not value and name.startswith("-")):
             raise InputError(f"{name or before} is empty: give it a value, or leave it out.")
+
+
+def check_first(word: str) -> None:
+    """Raises InputError for a first word that is no command: mistyped, it would be taken for a run without a config."""
+    if not word.startswith("-") and word not in COMMANDS:
+        raise not_understood("", [word])
+
+
+def not_understood(command: str, words: Sequence[str]) -> InputError:
+    """The error for words of the command line that are no flags, where the command takes none."""
+    if words[:1] == [command]:
+        rest = " ".join(words[1:])
+        return InputError(f"{command} takes --flags alone, and {rest!r} is none. launch.py --help shows what it takes.")
+    near = did_you_mean(words[0], COMMANDS)
+    if words[0].endswith((".py", ".json")):
+        near = f" Did you mean --config={words[0]}?"
+    allowed = ", ".join(("doctor", *COMMANDS))
+    return InputError(f"Unknown command {' '.join(words)!r}.{near} There are: {allowed}; the rest are --flags.")
 
 
 def takes(command: str, argument: str) -> bool:

@@ -155,6 +155,9 @@ def _split(argv: Sequence[str]) -> tuple[str, list[str], list[str]]:
         else:
             overrides.append(argument)
     if not path:
+        for name in (argument.partition("=")[0] for argument in left if argument.startswith("-")):
+            near = did_you_mean(name, ["--config"])
+            raise InputError(f"{name}: no such flag, and --config=FILE is missing.{near} launch.py --help shows all.")
         shipped = ", ".join(sorted(str(file) for file in pathlib.Path("configs").glob("*.py")))
         raise InputError(f"--config=FILE is missing. Shipped configs: {shipped or 'none here'}.")
     return path, overrides, left

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pathlib
+import signal
 import time
 
 import numpy as np
@@ -79,7 +80,34 @@ def test_show_data_draws_a_sheet_and_nothing_else(tmp_path):
 
 def test_an_unknown_command_is_refused(capsys):
     assert launch.main(["lr_fnid", *SMALL, STEP]) == 2
-    assert "Unknown command 'lr_fnid'. There are: doctor, prepare, show_data, bench_data" in capsys.readouterr().err
+    said = "Unknown command 'lr_fnid'. Did you mean 'lr_find'? There are: doctor, prepare, show_data, bench_data"
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["predct", "--run=runs/a", "photos"], "Unknown command 'predct'. Did you mean 'predict'?"),
+        (["configs/digits_cnn.py"], "Did you mean --config=configs/digits_cnn.py?"),
+        (["calibrate", "runs/a"], "calibrate takes --flags alone, and 'runs/a' is none"),
+        (
+            ["--confg=configs/digits_cnn.py"],
+            "--confg: no such flag, and --config=FILE is missing. Did you mean '--config'?",
+        ),
+    ],
+)
+def test_a_mistyped_word_is_named_not_a_missing_config(words, said, capsys):
+    assert launch.main(words) == 2
+    line = capsys.readouterr().err
+    assert said in line
+    assert line.count("\n") == 1
+
+
+@pytest.mark.parametrize(("words", "said"), [(["predict"], "begins anew"), ([], "goes on from the last checkpoint")])
+def test_an_interrupt_says_what_the_same_command_does(words, said, monkeypatch, capsys):
+    monkeypatch.setattr(launch, "launch", lambda *_: signal.raise_signal(signal.SIGINT))
+    assert launch.main([*words, *(["--run=a", "b"] if words else [*SMALL, STEP])]) == 130
+    assert capsys.readouterr().err == f"launch.py: interrupted. The same command {said}.\n"
 
 
 def test_the_stages_that_feed_a_network_are_timed(tmp_path, capsys):

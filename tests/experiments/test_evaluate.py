@@ -273,7 +273,7 @@ def test_bad_input_is_one_line(run, digits, tmp_path, capsys):
         ),
         (["evaluate", here, f"--data={tmp_path}/names.npz"], "classes letter 0, letter 1, letter 2"),
         (["evaluate", here, f"--data={tmp_path}/names.npz", "--fresh"], "--fresh and evaluate do not go together"),
-        (["evaluate", here, "more"], "Unknown command 'evaluate more'"),
+        (["evaluate", here, "more"], "evaluate takes --flags alone, and 'more' is none"),
     ]:
         capsys.readouterr()
         assert launch.main(words) == 2, words

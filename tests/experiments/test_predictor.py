@@ -344,6 +344,20 @@ def test_bad_input_is_one_line_before_anything_is_computed(run, pictures, tmp_pa
     assert not list(tmp_path.glob("a.csv*"))
 
 
+def test_a_csv_replaces_no_pipe_and_no_link(run, pictures, tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "real.csv").write_text("old")
+    for name, target in (("to_pipe", "pipe"), ("to_csv", "real.csv")):
+        (tmp_path / name).symlink_to(target)
+    for name in ("pipe", "to_pipe"):
+        assert launch.main(["predict", str(pictures), f"--run={run}", f"--out={tmp_path}/{name}"]) == 2
+        assert f"{name}: cannot be written (a pipe or a device" in capsys.readouterr().err
+    assert (tmp_path / "pipe").is_fifo()
+    assert launch.main(["predict", str(pictures), f"--run={run}", f"--out={tmp_path}/to_csv"]) == 0
+    assert (tmp_path / "to_csv").is_symlink()
+    assert (tmp_path / "real.csv").read_text().startswith("path,class")
+
+
 def test_a_folder_that_cannot_be_read_is_not_passed_over(tmp_path, monkeypatch):
     (tmp_path / "below").mkdir()
     scan = os.scandir
