@@ -274,7 +274,9 @@ def _one_by_one(images: Any, shape: tuple[int, int, int]) -> Iterator[Image]:
         return iter([images])
     if hasattr(images, "ndim"):
         images = np.asarray(images)
-        one = images.ndim == 2 or (images.ndim == 3 and (images.shape == shape or images.shape[-1] in (1, 3, 4)))
+        grey = (*images.shape[1:], 1) == shape  # [N, H, W], also where W is 3
+        whole = images.shape == shape or images.shape[-1:] in ((1,), (3,), (4,))
+        one = images.ndim == 2 or (images.ndim == 3 and whole and not grey)
         if not 2 <= images.ndim <= 4:
             raise InputError(f"images is {described(images)}: allowed is [N, H, W, C], [H, W, C], paths, or a list.")
         return iter(images[None] if one else images)

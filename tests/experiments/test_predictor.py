@@ -125,6 +125,15 @@ def test_batches_are_full_and_in_order_whatever_cannot_be_read(predictor, batch_
     assert sum(len(batch.bad) for batch in read) == 5
 
 
+@pytest.mark.parametrize(
+    ("images", "shape", "count"),
+    [((5, 8, 4), (8, 4, 1), 5), ((5, 8, 8), (8, 8, 1), 5), ((5, 8, 4), (8, 8, 1), 1), ((9, 9, 3), (8, 8, 3), 1)],
+)
+def test_three_axes_are_grey_images_or_one(images, shape, count):
+    """Also grey ones that are as narrow as a pixel has channels."""
+    assert len(list(module._one_by_one(np.zeros(images, np.uint8), shape))) == count
+
+
 def test_floats_are_what_bytes_are_once_they_are_scaled(predictor, digits):
     image = digits.image[:5]
     np.testing.assert_allclose(predictor(image / 255), predictor(image), atol=1e-6)
