@@ -103,7 +103,7 @@ def evaluation_of(
     def batches(split: str, change: Transform = unchanged) -> Batches:
         if split not in (*dataset.splits, "all"):
             raise InputError(f"--split={split}: these data have {', '.join(dataset.splits)}, and all.")
-        every = np.sort(np.concatenate(list(dataset.splits.values())))
+        every = np.unique(np.concatenate(list(dataset.splits.values())))
         return eval_batches(
             dataset.arrays,
             ids=every if split == "all" else dataset.splits[split],

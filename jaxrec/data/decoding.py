@@ -157,7 +157,7 @@ def pipeline(
         except tf.errors.OpError as error:
             if raised:
                 raise raised[0] from None
-            raise DecodingError(error.message.splitlines()[0]) from None
+            raise DecodingError(error.message.partition("\n")[0]) from None
         if batch is None:
             return
         yield batch
