@@ -55,14 +55,17 @@ def evaluate(
     if corrupt and not found.notes.get("unit_range", True):
         raise InputError("--corrupt is for images in [0, 1], and this run's are others. Leave it out.")
     where = f"{_called(section)}_{split}" if section else split
-    rows = {split: numbers(found.metrics(found.batches(split)))}
+    passes = found.batches(split)
+    rows = {split: numbers(found.metrics(passes))}
     about = {"step": found.step, "data": dict(section or found.config["data"]), "split": split}
+    about["examples"] = passes.examples  # of a set without splits, the test split is a fifth
     write_json(folder / f"evaluate_{where}.json", {**about, "metrics": rows[split]})
     if corrupt:
         rows |= _corrupted(found, split, corrupt)
     console = Console(highlight=False, markup=False, soft_wrap=True)
     headline = SEVERAL_LABELS if found.several else ONE_LABEL
-    table, rest = table_of(rows, headline, f"step {found.step} of {run}, {data or 'its own data'}")
+    title = f"step {found.step} of {run}, {data or 'its own data'}: {passes.examples:,} examples"
+    table, rest = table_of(rows, headline, title)
     console.print(table)
     if rest:
         console.print(f"{', '.join(rest)}: see {folder / f'evaluate_{where}.json'}")

@@ -97,7 +97,6 @@ def folder(
         validation=validation,
         split_seed=split_seed,
         where=where,
-        what={"test": "a test split of your own", "validation": "a validation split, or change data.validation"},
     )
 
     def name(index: int) -> str:

@@ -215,7 +215,6 @@ def _dataset(
         validation=validation,
         split_seed=split_seed,
         where=where,
-        what={split: array_name("image", split) for split in SPLITS},
     )
     if "label" in arrays:
         look_for_classes(data.label, splits, names, where)

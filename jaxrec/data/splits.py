@@ -8,6 +8,7 @@ from jaxrec.errors import InputError
 
 SPLITS = ("train", "validation", "test")
 TEST_SHARE = 0.2  # held out as the test split where a set has none
+OTHERWISE = {"test": " of your own", "validation": ", or change data.validation"}
 
 
 def with_held_out(
@@ -17,7 +18,6 @@ def with_held_out(
     validation: float,
     split_seed: int,
     where: str,
-    what: Mapping[str, str],
 ) -> dict[str, np.ndarray]:
     """The splits, with those that are missing held out of train, each class in the same proportion.
 
@@ -27,7 +27,6 @@ def with_held_out(
       validation: share of train to hold out; 0 holds none out. A fifth is always held out for the test split.
       split_seed: which ones; those of the test split are always the same.
       where: what a message begins with.
-      what: split -> what the user may add instead, for a message.
 
     Raises:
       InputError: there are too few examples.
@@ -35,7 +34,7 @@ def with_held_out(
     splits = dict(splits)
     for split, share, seed in (("test", TEST_SHARE, 0), ("validation", validation, split_seed)):
         if split not in splits and share:
-            advice = f"Add examples, or {what[split]}."
+            advice = f"Add examples, or a {split} split{OTHERWISE[split]}."
             splits["train"], splits[split] = _hold_out(splits["train"], label, share, seed, split, where, advice)
     return {split: splits[split] for split in SPLITS if split in splits}
 

@@ -6,6 +6,7 @@ on at any step without reading what came before, and any number of parallel call
 
 import atexit
 import itertools
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from jaxrec.data import decoding
-from jaxrec.data.pictures import decode_picture
+from jaxrec.data.pictures import MOST_PIXELS, decode_picture
 from jaxrec.errors import InputError
 
 Plan = Callable[[int], Mapping[str, np.ndarray]]  # step -> {"id": [B], "seed": [B], and in training "epoch": [B]}
@@ -140,6 +141,11 @@ def check_keys(size: Any, crop: float, random_area: float | None, stream: bool |
         raise InputError(
             f"data.random_area = {random_area} crops as a stream is decoded: it needs data.size, and data.stream not "
             "False. Of a set in memory, config.augment has random_zoom."
+        )
+    pixels = math.prod(size) if isinstance(size, tuple | list) else (size or 0) ** 2
+    if pixels > MOST_PIXELS:
+        raise InputError(
+            f"data.size = {size} makes images of {pixels:,} pixels; {MOST_PIXELS:,} are allowed. Lower it."
         )
     if crop == 0 or (crop < 1 and not size):
         raise InputError(f"data.crop = {crop} is a share above 0 of what data.size says: set both, or leave it 1.")

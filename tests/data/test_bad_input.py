@@ -311,6 +311,11 @@ FOLDERS = {
         {"size": (8, 8, 3)},
         r"data.size = \(8, 8, 3\): allowed",
     ),
+    "a size that no memory holds": (
+        lambda root: good(root, *AB),
+        {"size": 100_000},
+        "data.size = 100000 makes images of 10,000,000,000 pixels; 200,000,000 are allowed",
+    ),
     "a crop of nothing": (lambda root: good(root, *AB), {"size": 8, "crop": 0.0}, "data.crop = 0.0 is a share above 0"),
     "a crop without a size": (
         lambda root: good(root, *AB),

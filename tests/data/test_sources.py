@@ -215,7 +215,7 @@ FLOATS = IMAGE.astype(np.float32)
             "2 training examples of 2 classes, 1 of the rarest, are too few",
         ),
         ({"x_train": IMAGE[:0], "y_train": LABEL[:0]}, "0 training examples are too few to hold 20% of them out"),
-        ({"x_train": IMAGE[:1]}, "1 training examples are too few .* Add examples, or x_test."),
+        ({"x_train": IMAGE[:1]}, "1 training examples are too few .* Add examples, or a test split of your own."),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -55,7 +55,9 @@ def test_the_metrics_of_a_split_are_those_of_the_run(run, split, capsys):
     found = json.loads((run / f"evaluate_{split}.json").read_text())
     assert found["metrics"] == result_of(run)["metrics"][split]
     assert (found["step"], found["data"]["name"]) == (result_of(run)["step"], "digits")
-    assert f"step {found['step']} of {run}, its own data" in capsys.readouterr().out.replace("\n", "")
+    assert found["examples"] == {"train": 1293, "validation": 144, "test": 360}[split]
+    said = f"step {found['step']} of {run}, its own data: {found['examples']:,} examples"
+    assert said in capsys.readouterr().out.replace("\n", "")
 
 
 def test_the_run_itself_stays_as_it_is(run):
