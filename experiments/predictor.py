@@ -11,7 +11,7 @@ import itertools
 import math
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -216,9 +216,11 @@ def load(run: str | os.PathLike, *, batch_size: int = BATCH, what: str = "run") 
       what: names the folder, as the user knows it, in what this raises.
 
     Raises:
-      InputError: there is no run of `experiment = "classify"`, no checkpoint yet, or the run names a package that
-        `--allow` does not.
+      InputError: there is no run of `experiment = "classify"`, no checkpoint yet, the run names a package that
+        `--allow` does not, or batch_size is no whole number, 1 or more.
     """
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise InputError(f"batch_size = {batch_size!r}: allowed is a whole number, 1 or more.")
     folder = pathlib.Path(run)
     state, step = state_of(folder, what)
     config, notes = recogniser_of(folder, what), notes_of(folder, what)
@@ -280,7 +282,7 @@ def _one_by_one(images: Any, shape: tuple[int, int, int]) -> Iterator[Image]:
         if not 2 <= images.ndim <= 4:
             raise InputError(f"images is {described(images)}: allowed is [N, H, W, C], [H, W, C], paths, or a list.")
         return iter(images[None] if one else images)
-    if not isinstance(images, Iterable):
+    if not isinstance(images, Iterable) or isinstance(images, Mapping):
         raise InputError(f"images is {described(images)}: allowed is [N, H, W, C], [H, W, C], paths, or a list.")
     return iter(images)
 

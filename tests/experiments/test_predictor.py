@@ -163,6 +163,7 @@ def test_images_of_any_size_are_seen_as_pillow_resizes_them(predictor, tmp_path)
         (np.zeros((8, 8, 5), np.uint8)[None], r"image 0 is uint8\[8, 8, 5\]"),
         (np.zeros((2, 2, 8, 8, 1), np.uint8), "images is uint8"),
         (3, "images is a int"),
+        ({"image": np.zeros((2, 8, 8, 1), np.uint8)}, "images is a dict: allowed is"),
         (["nowhere.png"], "nowhere.png: "),
     ],
 )
@@ -272,6 +273,12 @@ def test_no_code_of_a_package_outside_runs_unasked(run, tmp_path):
     (copy / "config.json").write_text(json.dumps({**config, "model": {"name": "theirs.nets.Net"}}))
     with pytest.raises(InputError, match="--allow=theirs"):
         jaxrec.load(copy)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 2.5, "64"])
+def test_a_batch_of_no_size_is_refused(run, batch_size):
+    with pytest.raises(InputError, match=r"batch_size = .* allowed is a whole number, 1 or more"):
+        jaxrec.load(run, batch_size=batch_size)
 
 
 def test_load_says_where_experiments_would_be(monkeypatch, tmp_path):
