@@ -2,6 +2,8 @@
 
 import functools
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator
 from types import ModuleType
 
@@ -16,6 +18,7 @@ JPEG, PNG, EXIF = b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"Exif\0\0"
 # What a PNG may hold besides pixels that changes them: a transparent colour, and which way is up in its three forms.
 TURNED_OR_CLEAR = (b"tRNS", b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of a JPEG behind which its size and channels stand
+QUIET = 0.02  # seconds without a call, after which there are no more
 ORIENTATION = 0x0112  # the tag of Exif
 
 
@@ -76,17 +79,7 @@ def pipeline(
     """
     tf = tensorflow()
     height, width, channels = shape
-    raised: list[Exception] = []  # in a call of ours: what tf.data makes of it, nobody could read
-
-    def guarded(function: Callable) -> Callable:
-        def call(*arguments):
-            try:
-                return function(*arguments)
-            except Exception as error:
-                raised.append(error)
-                raise
-
-        return call
+    ours = _Calls()
 
     def read_step(step):
         encoded, ids, roots = read(int(step))
@@ -95,7 +88,7 @@ def pipeline(
 
     @tf.autograph.experimental.do_not_convert
     def of_step(step):
-        found = tf.numpy_function(guarded(read_step), [step], (tf.string, tf.int32, tf.int64, tf.int64))
+        found = tf.numpy_function(ours.guarded(read_step), [step], (tf.string, tf.int32, tf.int64, tf.int64))
         for tensor in found:
             tensor.set_shape([rows])
         return found
@@ -132,7 +125,7 @@ def pipeline(
         return resized(tf.switch_case(sum(tf.cast(fit >= scale, tf.int32) for scale in SCALES[1:]), branches))
 
     def by_python(encoded, index, root):
-        image = tf.numpy_function(guarded(by_pillow), [encoded, index], tf.uint8)
+        image = tf.numpy_function(ours.guarded(by_pillow), [encoded, index], tf.uint8)
         if random_area is None:
             return image
         image.set_shape([None, None, channels])
@@ -151,16 +144,58 @@ def pipeline(
     pictures = steps.map(of_step, num_parallel_calls=ahead, deterministic=True).unbatch()
     images = pictures.map(decode, num_parallel_calls=calls, deterministic=True).batch(rows, drop_remainder=True)
     batches = images.prefetch(ahead).as_numpy_iterator()
-    while True:
-        try:
-            batch = next(batches, None)
-        except tf.errors.OpError as error:
-            if raised:
-                raise raised[0] from None
-            raise DecodingError(error.message.partition("\n")[0]) from None
-        if batch is None:
-            return
-        yield batch
+    try:
+        while True:
+            try:
+                batch = next(batches, None)
+            except tf.errors.OpError as error:
+                if ours.raised:
+                    raise ours.raised[0] from None
+                raise DecodingError(error.message.partition("\n")[0]) from None
+            if batch is None:
+                return
+            yield batch
+    finally:
+        ours.end()
+        batches = None
+
+
+class _Calls:
+    """The calls of Python that a pipeline makes, from its own threads.
+
+    TensorFlow frees a pipeline with Python's lock in hand and waits for its calls, each of which waits for that lock.
+    So none may be under way then: `end` lets those that are come to their end, and new ones do nothing.
+    """
+
+    def __init__(self):
+        self.raised: list[Exception] = []  # what tf.data makes of an error, nobody could read
+        self._ended, self._begun, self._running, self._lock = False, 0, 0, threading.Lock()
+
+    def guarded(self, function: Callable) -> Callable:
+        """The same function, counted, its error kept."""
+
+        def call(*arguments):
+            with self._lock:
+                self._begun, self._running = self._begun + 1, self._running + 1
+            try:
+                if self._ended:
+                    raise DecodingError("the pipeline has ended")
+                return function(*arguments)
+            except Exception as error:
+                self.raised.append(error)
+                raise
+            finally:
+                with self._lock:
+                    self._running -= 1
+
+        return call
+
+    def end(self) -> None:
+        """Returns when nothing has been called for a moment: then every buffer is full, and nothing will be."""
+        self._ended, begun = True, -1
+        while self._running or begun != self._begun:
+            begun = self._begun
+            time.sleep(QUIET)
 
 
 def _kind(encoded: bytes, shape: tuple[int, int, int], cropped: bool) -> int:
