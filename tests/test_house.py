@@ -140,6 +140,12 @@ def test_experiments_import_the_library_and_each_other(path):
     assert {package(name) for name in imports(parse(path))} & set(OURS) <= {"jaxrec", "experiments"}
 
 
+def test_no_two_test_files_have_one_name():
+    """pytest imports them by that name alone, and fails where both are collected."""
+    names = [path.name for path in files("tests") if path.name.startswith("test_")]
+    assert sorted(names) == sorted(set(names))
+
+
 @by_path("jaxrec")
 def test_the_library_names_the_experiments_in_one_place(path):
     """`jaxrec.load`, which looks them up when it is called."""

@@ -28,7 +28,6 @@ def test_the_notebook_example_learns(capsys):
 @pytest.mark.filterwarnings("ignore:.*are in train as well")  # black corners of the retina
 def test_two_commands_lead_from_a_folder_of_pictures_to_a_csv(tmp_path, monkeypatch):
     """On small crops of the photographs that come with scikit-learn and scikit-image, and a tiny network."""
-    pytest.importorskip("skimage")
     from benchmarks.photographs import crops
 
     crops(tmp_path / "photos", per_class=20, size=16)

@@ -1,5 +1,6 @@
 """Exact passes over a split: what any measure finds in it, each compiled once."""
 
+import itertools
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -77,9 +78,12 @@ def evaluator(
                 compiled.append(name)
                 programs[same] = lowered.stage.compile()
             known[signature] = measure, arguments, lowered.bind(programs[same])
-        step, rows = known[signature][2], map(batches.host, range(batches.per_pass))
+        step, found = known[signature][2], []
         with jax.transfer_guard("disallow"):
-            return metrics.compute([parallel.settle(step(state, data, parallel.split(row), key)) for row in rows])
+            for rows in itertools.chain([first], map(batches.host, range(1, batches.per_pass))):
+                jax.block_until_ready(found[-2:-1])  # no more than two batches hold their rows
+                found.append(parallel.settle(step(state, data, parallel.split(rows), key)))
+            return metrics.compute(found)
 
     return evaluate
 

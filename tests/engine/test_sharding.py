@@ -19,7 +19,7 @@ from jaxrec.metrics import Mean
 from jaxrec.models import CNN, MLP
 from jaxrec.sharding import data_parallel
 from jaxrec.tasks.one_loss import from_loss
-from jaxrec.tasks.task import State, descend
+from jaxrec.tasks.task import State, Task, descend
 
 STEPS = 20
 
@@ -157,7 +157,7 @@ def test_a_batch_that_the_devices_do_not_divide_is_refused_with_sizes_that_work(
 def test_the_trainer_refuses_such_a_batch_before_it_compiles(eight_devices):
     arrays = {"image": np.zeros((12, 8, 8, 1), np.uint8), "label": np.zeros(12, np.int32)}
     with pytest.raises(InputError, match="batch_size = 12"):
-        compile_task(None, train_batches(arrays, batch_size=12), parallel=eight_devices)
+        compile_task(Task(None, None, None), train_batches(arrays, batch_size=12), parallel=eight_devices)
 
 
 def test_pmap_with_fsdp_is_refused():

@@ -83,7 +83,8 @@ def test_it_resumes_to_the_same_bits(config, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, *states)
 
 
-@pytest.mark.parametrize("parallel", ["jit", pytest.param("pmap", marks=pytest.mark.slow)])
+@pytest.mark.slow  # tests/engine/test_sharding.py has the quick form
+@pytest.mark.parametrize("parallel", ["jit", "pmap"])
 def test_the_number_of_devices_changes_nothing(config, one_device, parallel):
     # Batch statistics and dropout of a part depend on which examples are in it, so both are left out.
     plain = {**config["model"], "norm": "none", "dropout": 0.0}
