@@ -268,6 +268,7 @@ def test_a_script_that_leaves_a_stream_open_ends():
     assert run.returncode == 0, run.stderr
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_what_was_read():
     pictures = InMemory([encoded(np.tile(image, (16, 16, 1))) for image in PIXELS])
     batches = train_batches({"image": Stream(pictures, size=(128, 128), channels=3)}, batch_size=5)

@@ -70,7 +70,7 @@ def test_a_forward_convolution_is_not_slow(module):
         models.AlexNet(width=8, hidden=(8,), dropout=0.0),
         models.AlexNet(width=8, hidden=(8,), dropout=0.0, stem="large"),
         models.VGG(depth=11, width=8),
-        models.GoogLeNet(width=8),
+        pytest.param(models.GoogLeNet(width=8), marks=pytest.mark.slow),
         pytest.param(models.GoogLeNet(width=8, stem="large"), marks=pytest.mark.slow),
         models.PreActResNet(blocks=(1, 1), width=8),
         models.WideResNet(depth=10, widen=1),

@@ -123,6 +123,7 @@ def test_a_mixed_example_weighs_as_both_of_its_classes():
     )
 
 
+@pytest.mark.slow
 def test_frozen_parameters_stay_and_the_others_move(config):
     experiment, _, _ = prepare({**config, "updates": {**config["updates"], "freeze": "^Conv_0/"}})
     program = compile_task(experiment.task, experiment.train)

@@ -149,6 +149,7 @@ def test_the_warning_is_shown_where_the_posterior_collapses(tmp_path):
         assert len(moment.warnings) == warnings
 
 
+@pytest.mark.slow
 def test_a_conditional_run_with_two_units_leaves_its_pictures(tmp_path, capsys):
     flags = [
         *("model={'name': 'ConvVAE', 'latent': 2, 'widths': (4,), 'hidden': ()}", "likelihood={'name': 'bernoulli'}"),

@@ -371,7 +371,7 @@ def test_an_evaluation_is_of_the_state_and_of_its_average():
     assert abs(found["d_fake"].compute() - found["ema_d_fake"].compute()) > 1e-3
 
 
-@pytest.mark.parametrize("loss", ["wasserstein", "hinge"])
+@pytest.mark.parametrize("loss", [pytest.param("wasserstein", marks=pytest.mark.slow), "hinge"])
 def test_one_device_is_eight(loss, digits, one_device, eight_devices):
     """State and metrics after three steps of two parts each, with every option there is."""
     arrays = {"image": digits.image[:, 3:5, 3:5].astype(np.float32) / 255, "label": digits.label % 3}
