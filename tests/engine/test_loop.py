@@ -191,7 +191,10 @@ def test_another_compilation_says_what_changed(counting):
     assert program.compiled == ["train_step", "init", "eval_step", "eval_step", "eval_step"]
 
 
-@pytest.mark.parametrize(("steps_per_call", "way"), [(4, {}), pytest.param(100, {"parallel": "pmap"}, marks=pytest.mark.slow), (3, {"rule": "fsdp"})])
+@pytest.mark.parametrize(
+    ("steps_per_call", "way"),
+    [(4, {}), pytest.param(100, {"parallel": "pmap"}, marks=pytest.mark.slow), (3, {"rule": "fsdp"})],
+)
 def test_steps_taken_without_the_host_are_the_same_steps(digit_batches, tmp_path, steps_per_call, way):
     """Bit for bit, in whole intervals and in parts of them, through a checkpoint."""
     model = CNN(widths=(4,), hidden=(32,), dropout=0.5, norm="none" if way else "batch")
