@@ -190,6 +190,7 @@ def test_patience_ends_a_run_and_a_finished_run_stays_finished(tmp_path, capsys)
     assert "This run is finished" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_network_learns_a_few_images_by_heart(tmp_path):
     noise = "--config.augment=[{'name': 'gaussian_noise', 'std': 9.0}]"  # left out, or nothing could be learned
     command = [SMALL[0], noise, "--config.train.batch_size=128", "--config.overfit=40", f"--workdir={tmp_path}/r"]

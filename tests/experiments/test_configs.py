@@ -35,7 +35,7 @@ SMALLER = {
 FASTER = {"vae": {"nll_samples": 2}}  # what makes an experiment quick
 SHAPES = {"mnist": (28, 28, 1), "fashion_mnist": (28, 28, 1), "cifar10": (32, 32, 3), "imagenet2012": (32, 32, 3)}
 # `make test-slow` has them all; what networks compute, and the other kinds of learning, other tests run.
-QUICK = ("digits_cnn", "mnist_autoencoder", "mnist_mlp")
+QUICK = ("digits_cnn", "mnist_mlp")
 
 
 @pytest.fixture(scope="module")

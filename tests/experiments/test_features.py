@@ -207,7 +207,8 @@ def test_the_distance_in_training_is_that_of_the_checkpoint(recogniser, generate
         assert found[name] == pytest.approx(wanted[name], rel=1e-3), name
 
 
-@pytest.mark.parametrize("config", [pytest.param("digits_gan", marks=pytest.mark.slow), "digits_vae"])
+@pytest.mark.slow
+@pytest.mark.parametrize("config", ["digits_gan", "digits_vae"])
 def test_whoever_is_told_the_class_is_judged_by_class(config, recogniser, digits, tmp_path):
     """The numbers of a run with a moving average, from its checkpoint, its noise and the recogniser in numpy."""
     flags = [

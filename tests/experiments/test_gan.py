@@ -26,6 +26,7 @@ SMALL = [
 ]
 
 
+@pytest.mark.slow
 def test_a_run_leaves_its_samples_and_its_newest_state(tmp_path):
     assert launch.main([*SMALL, f"--workdir={tmp_path}/run"]) == 0
     run = tmp_path / "run"

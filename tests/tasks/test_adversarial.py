@@ -107,6 +107,7 @@ def test_the_gradient_penalty_looks_between_real_and_generated_images():
     np.testing.assert_allclose([where.mean(), where.std()], [2, 2 / math.sqrt(12)], atol=0.1)
 
 
+@pytest.mark.slow
 def test_second_order_gradients_through_our_convolutions_are_those_of_xlas_own():
     network = ConvCritic(widths=(4, 8), norm="layer")
     params = network.init(jax.random.key(0), IMAGES[0], train=False)["params"]
