@@ -12,17 +12,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from experiments.classify import recogniser
 from experiments.experiment import Train
 from experiments.images import in_unit_range, read_images
-from experiments.predictor import evaluation_transform, several_labels
+from experiments.restored import evaluation_transform, several_labels, task_of
 from experiments.settings.make import make
-from experiments.settings.specs import DataSpec, LossSpec, ModelSpec
+from experiments.settings.specs import DataSpec
 from experiments.stored import check_same_data, notes_of, recogniser_of, state_of
 from jaxrec.data import transforms
 from jaxrec.data.batches import Batches, Dataset, Transform, eval_batches, unchanged
+from jaxrec.data.checks import some
 from jaxrec.engine.evaluation import evaluator
 from jaxrec.engine.lowering import placer
 from jaxrec.errors import InputError
@@ -87,14 +86,7 @@ def evaluation_of(
         dataset = make(DataSpec, data)()
     relabel = _check(dataset, notes, several_labels(config, notes), where if data else f"The data of {folder}")
     scale = evaluation_transform(notes)
-    task = recogniser(
-        make(ModelSpec, config["model"])(classes=len(notes["classes"])),
-        make(LossSpec, config["loss"]),
-        optax.identity(),
-        several=several_labels(config, notes),
-        test_views=config["test_views"],
-        ema=config["updates"]["ema"],
-    )
+    task = task_of(config, notes, ema=config["updates"]["ema"])
     state = parallel.everywhere(state)
     template = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=parallel.whole), state)
     key = parallel.everywhere(jax.random.key(config["seed"]))
@@ -163,18 +155,14 @@ def _numbers(theirs: Sequence[str], ours: Sequence[str], several: bool, where: s
     nameless = [str(number) for number in range(len(ours))]
     if len(theirs) == len(ours) and nameless in (theirs, ours):
         warnings.warn(
-            f"{where}: classes {_some(theirs)} and the run's {_some(ours)} are matched by number.", stacklevel=2
+            f"{where}: classes {some(theirs)} and the run's {some(ours)} are matched by number.", stacklevel=2
         )
         return None
     new = [name for name in theirs if name not in ours] or theirs
     raise InputError(
-        f"{where}: classes {_some(new)}, which the run does not know; its own are {_some(ours)}. Name data of these, "
+        f"{where}: classes {some(new)}, which the run does not know; its own are {some(ours)}. Name data of these, "
         "or number them alike."
     )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:6]) + (f", ... ({len(names)} in all)" if len(names) > 6 else "")
 
 
 def _by(shape: Sequence[int]) -> str:

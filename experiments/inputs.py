@@ -3,14 +3,13 @@
 import glob
 import os
 import pathlib
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from jaxrec.data.directories import PICTURES
 from jaxrec.data.listing import natural
+from jaxrec.data.npz import UNREADABLE, opened
 from jaxrec.data.pictures import shown
 from jaxrec.errors import InputError, described
 
@@ -84,11 +83,11 @@ def _below(folder: str) -> Iterator[str]:
 def _array(path: pathlib.Path) -> np.ndarray:
     """The images of an `.npz` file."""
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+        with opened(path) as file:
             for name in sorted(file.files, key=lambda name: name != "x_test"):
                 if (array := file[name]).ndim in (3, 4) and array.dtype.kind in "uf" and len(array):
                     return array
                 known = f"{name}, {described(array)}"
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except UNREADABLE as error:
         raise InputError(f"{shown(path)}: not an .npz file of plain arrays ({error}).") from None
     raise InputError(f"{shown(path)}: holds no images, uint8 or float [N, H, W, C], but {known or 'nothing'}.")

@@ -18,13 +18,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from experiments.classify import recogniser
-from experiments.settings.make import make
-from experiments.settings.specs import LossSpec, ModelSpec
+from experiments.restored import evaluation_transform, several_labels, task_of
 from experiments.stored import notes_of, read_json, recogniser_of, state_of
-from jaxrec.data import transforms
 from jaxrec.data.pictures import read_picture, shown
 from jaxrec.data.streaming import parallel_calls
 from jaxrec.errors import InputError, described
@@ -226,14 +222,7 @@ def load(run: str | os.PathLike, *, batch_size: int = BATCH, what: str = "run") 
     config, notes = recogniser_of(folder, what), notes_of(folder, what)
     if "shape" not in notes:
         raise InputError(f"{what} = '{folder}': an older version's run, which does not say what shape its images have.")
-    task = recogniser(
-        make(ModelSpec, config["model"])(classes=len(notes["classes"])),
-        make(LossSpec, config["loss"]),
-        optax.identity(),
-        several=several_labels(config, notes),
-        test_views=config["test_views"],
-    )
-    look, parallel = evaluation_transform(notes), data_parallel()
+    task, look, parallel = task_of(config, notes), evaluation_transform(notes), data_parallel()
     state = parallel.everywhere(averaged(state))
 
     @functools.partial(jax.jit, compiler_options=parallel.repeatable)
@@ -251,16 +240,6 @@ def load(run: str | os.PathLike, *, batch_size: int = BATCH, what: str = "run") 
         batch_size=-(-batch_size // parallel.mesh.size) * parallel.mesh.size,
         network=lambda image: logits(state, parallel.split(image)),
     )
-
-
-def evaluation_transform(notes: dict[str, Any]) -> Callable:
-    """What a run's evaluation does to the images of a batch, from what it has noted of its data."""
-    return transforms.standardise(*(np.float32(notes[name]) for name in ("mean", "std")))
-
-
-def several_labels(config: dict[str, Any], notes: dict[str, Any]) -> bool:
-    """Whether a run's images may have several labels; a run of an older version has not noted it."""
-    return notes.get("several", config["loss"]["name"] == "binary_cross_entropy")
 
 
 def _temperature(folder: pathlib.Path, step: int) -> float | None:

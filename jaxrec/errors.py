@@ -27,6 +27,11 @@ def described(value: object) -> str:
     return f"a {type(value).__name__}" if shape is None or dtype is None else f"{dtype}{list(shape)}"
 
 
+def reason(error: Exception) -> str:
+    """What an error says, in one line; of one that says nothing, its kind."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def check_is(value: object, kind: type, what: str) -> None:
     """Raises InputError unless a value is of a kind; `what` says which is wanted: "compile_task takes a task"."""
     if not isinstance(value, kind):

@@ -1,8 +1,6 @@
 """Compares generated with real images that lie in files: by the features of a run, or by features from elsewhere."""
 
 import pathlib
-import zipfile
-import zlib
 from typing import Literal
 
 import numpy as np
@@ -14,6 +12,7 @@ from experiments.judge import floor
 from experiments.settings.make import make
 from experiments.settings.specs import DataSpec
 from jaxrec.data.batches import Dataset
+from jaxrec.data.npz import UNREADABLE, opened
 from jaxrec.errors import InputError
 from jaxrec.metrics.distances import compare
 
@@ -82,10 +81,10 @@ def _own_images(source: Features, split: str) -> tuple[Dataset, np.ndarray]:
 def _load(flag: str, path: str) -> dict[str, np.ndarray]:
     """The features of a file, and logits where it has them; or else its images, and labels where it has them."""
     try:
-        with pathlib.Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+        with opened(pathlib.Path(path)) as file:
             names = ("features", "logits") if "features" in file.files else ("image", "label")
             arrays = {name: file[name] for name in names if name in file.files}
-    except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except UNREADABLE as error:
         raise InputError(f"--{flag}={path}: not an .npz file of plain arrays ({error}).") from None
     image = arrays.get("image")
     if not {"features", "image"} & set(arrays) or (image is not None and (image.ndim != 4 or image.dtype != np.uint8)):

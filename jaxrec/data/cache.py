@@ -4,12 +4,11 @@ import contextlib
 import os
 import pathlib
 import warnings
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from jaxrec.data.npz import UNREADABLE, opened
 from jaxrec.errors import InputError
 
 
@@ -37,12 +36,11 @@ def save_arrays(cache: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
 def kept_arrays(cache: pathlib.Path, make: Callable[[], Mapping[str, np.ndarray]]) -> Mapping[str, np.ndarray]:
     """The arrays that are kept there; where there are none, or they are damaged, those made now."""
     try:
-        # Opened here, for np.load leaves a file open that it cannot read.
-        with cache.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+        with opened(cache) as file:
             return {name: file[name] for name in file.files}
     except FileNotFoundError:
         pass
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except UNREADABLE as error:
         warnings.warn(f"{cache}: a damaged cache ({error}), made anew.", stacklevel=2)
     arrays = make()
     save_arrays(cache, arrays)

@@ -214,7 +214,7 @@ def _class_names(labels: Mapping[str, np.ndarray], classes: Sequence[str] | None
         if found.size and seen["train"].size and not np.isin(found, seen["train"]).any():
             raise InputError(
                 f"{where}: {array_name('label', split)} holds no class that {array_name('label', 'train')} holds: "
-                f"{_some(found)}, there {_some(seen['train'])}. Nothing of it can be learned."
+                f"{some(found)}, there {some(seen['train'])}. Nothing of it can be learned."
             )
     return tuple(classes)
 
@@ -225,14 +225,14 @@ def _look_at_numbers(seen: Mapping[str, np.ndarray], where: str) -> None:
     for split, found in seen.items():
         if len(new := np.setdiff1d(found, train)):
             raise InputError(
-                f"{where}: {array_name('label', split)} has {_some(new)}, of which {ours} has no example (it has "
-                f"{_some(train)}): that cannot be learned. Leave such images out, or name all classes in `classes`."
+                f"{where}: {array_name('label', split)} has {some(new)}, of which {ours} has no example (it has "
+                f"{some(train)}): that cannot be learned. Leave such images out, or name all classes in `classes`."
             )
     if not np.array_equal(train, np.arange(len(train))):
         others = [array_name("label", split) for split in seen if split != "train"]
         also = "".join(f"; {name} = np.searchsorted(numbers, {name})" for name in others)
         raise InputError(
-            f"{where}: {ours} numbers its classes {_some(train)}; they count from 0 without gaps. Store "
+            f"{where}: {ours} numbers its classes {some(train)}; they count from 0 without gaps. Store "
             f"`numbers, {ours} = np.unique({ours}, return_inverse=True){also}`, or name all classes in `classes`."
         )
 
@@ -265,7 +265,7 @@ def _look_at_pixels(images: Mapping[str, np.ndarray], where: str) -> None:
             )
 
 
-def _some(values: Sequence) -> str:
+def some(values: Sequence) -> str:
     """The first few, for a message."""
     return ", ".join(map(str, values[:6])) + (f", ... ({len(values)} in all)" if len(values) > 6 else "")
 
@@ -296,7 +296,7 @@ def look_for_classes(label: np.ndarray, splits: Mapping[str, np.ndarray], classe
         elsewhere = [array_name("label", split) for split, found in seen.items() if np.isin(without, found).any()]
         warnings.warn(
             f"{where}: {len(without)} of {len(classes)} classes without an example in train: "
-            f"{_some([f'{index} ({classes[index]})' for index in without])}. They are not learned"
+            f"{some([f'{index} ({classes[index]})' for index in without])}. They are not learned"
             f"{f', and {chr(32).join(elsewhere)} has some of them' if elsewhere else ''}.",
             stacklevel=2,
         )

@@ -9,6 +9,7 @@ from types import ModuleType
 
 import numpy as np
 
+from jaxrec.data.pictures import ORIENTATION
 from jaxrec.errors import InputError
 
 ASPECT = (3 / 4, 4 / 3)  # width by height of a crop
@@ -19,7 +20,6 @@ JPEG, PNG, EXIF = b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"Exif\0\0"
 TURNED_OR_CLEAR = (b"tRNS", b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of a JPEG behind which its size and channels stand
 QUIET = 0.02  # seconds without a call, after which there are no more
-ORIENTATION = 0x0112  # the tag of Exif
 
 
 class DecodingError(Exception):

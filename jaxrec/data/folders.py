@@ -91,13 +91,7 @@ def folder(
     label = None if listing.label is None else listing.label[good]
     splits = {split: place[ids][place[ids] >= 0] for split, ids in listing.splits.items()}
     _refuse_empty(splits, label, listing.classes, where)
-    splits = with_held_out(
-        splits,
-        label,
-        validation=validation,
-        split_seed=split_seed,
-        where=where,
-    )
+    splits = with_held_out(splits, label, validation=validation, split_seed=split_seed, where=where)
 
     def name(index: int) -> str:
         return listing.files.name(good[index])

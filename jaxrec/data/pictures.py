@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from jaxrec.errors import InputError
+from jaxrec.errors import InputError, reason
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -127,9 +127,10 @@ def _named(name: str) -> Iterator[None]:
     except MemoryError:  # not the file's fault, nor is a disk's error: another day it can be read
         raise InputError(f"{name}: this machine's memory is too small for it. Make the picture smaller.") from None
     except Exception as error:  # Pillow's readers raise whatever they stumble over: OSError, SyntaxError, struct.error
-        why = " ".join(str(error).split()) or type(error).__name__
         if not isinstance(error, OSError) or error.errno is None:
-            raise BadPictureError(f"{name}: cannot be decoded ({why}). Replace the file or take it out.") from None
+            raise BadPictureError(
+                f"{name}: cannot be decoded ({reason(error)}). Replace the file or take it out."
+            ) from None
         kind = BadPictureError if isinstance(error, FileNotFoundError | PermissionError) else InputError
         raise kind(f"{name}: cannot be read ({error.strerror}).") from None
 

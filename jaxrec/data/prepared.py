@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from jaxrec.data.decoding import tensorflow
 from jaxrec.data.splits import SPLITS
-from jaxrec.errors import InputError, did_you_mean
+from jaxrec.errors import InputError, did_you_mean, reason
 from jaxrec.machine.folders import cache_folder
 
 AGAIN = "Prepare the set again."
@@ -97,10 +97,9 @@ def builder_of(dataset: str, root: pathlib.Path) -> Any:
         names = tfds.list_builders(with_community_datasets=False)
         raise InputError(f"{where}: no such TFDS set.{did_you_mean(dataset, names)}") from None
     except Exception as error:  # of TFDS, of json, of protobuf: what is meant by a description that is none
-        why = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"{where}: cannot be opened ({why[:200]}). If it is prepared in {root / dataset}, dataset_info.json or "
-            f"features.json there is damaged. {AGAIN}"
+            f"{where}: cannot be opened ({reason(error)[:200]}). If it is prepared in {root / dataset}, "
+            f"dataset_info.json or features.json there is damaged. {AGAIN}"
         ) from None
 
 
@@ -165,6 +164,7 @@ def prepare_set(dataset: str, root: pathlib.Path, manual_dir: pathlib.Path | Non
             download_config=tfds.download.DownloadConfig(manual_dir=manual_dir and str(manual_dir))
         )
     except Exception as error:  # of the network, the disk, a package that this set wants, files that are not there
-        why = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{dataset}: not prepared, {why[:400]}. The same command goes on from here.") from None
+        raise InputError(
+            f"{dataset}: not prepared, {reason(error)[:400]}. The same command goes on from here."
+        ) from None
     return f"{dataset}: prepared in {builder.data_dir}"

@@ -15,7 +15,7 @@ from jaxrec.data.checks import Parts
 from jaxrec.data.decoding import tensorflow
 from jaxrec.data.pictures import decode_picture
 from jaxrec.data.prepared import AGAIN, Prepared, cache_file, tensorflow_datasets
-from jaxrec.errors import InputError
+from jaxrec.errors import InputError, reason
 
 BEFORE, BEHIND = 12, 4  # bytes of a TFRecord around its data: length and checksums
 READ_AT_ONCE = 256  # records, where an index is made
@@ -58,8 +58,7 @@ class Records:
             example = tensorflow().train.Example.FromString(record)
             return example.features.feature["image"].bytes_list.value[0]
         except Exception as error:  # of the system, of protobuf, of array_record: whatever a damaged file provokes
-            why = " ".join(str(error).split()) or type(error).__name__
-            raise InputError(f"{self.name(index)} cannot be read ({why}). {AGAIN}") from None
+            raise InputError(f"{self.name(index)} cannot be read ({reason(error)}). {AGAIN}") from None
 
     def name(self, index: int) -> str:
         """Set, split and number of a record."""

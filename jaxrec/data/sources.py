@@ -6,14 +6,13 @@ without TensorFlow. The images of a larger one are a `Stream`.
 
 import pathlib
 import warnings
-import zipfile
-import zlib
 
 import numpy as np
 
 from jaxrec.data.batches import Dataset
 from jaxrec.data.cache import save_arrays
 from jaxrec.data.checks import LETTERS, Parts, array_name, checked, look_for_classes
+from jaxrec.data.npz import UNREADABLE, opened
 from jaxrec.data.prepared import cache_file, newest, prepared
 from jaxrec.data.records import Records, read_arrays
 from jaxrec.data.splits import SPLITS, with_held_out
@@ -147,12 +146,11 @@ def _as_ours(parts: Parts, test_split: str) -> Parts:
 def _load(path: str, where: str) -> tuple[Parts, list[str] | None]:
     """The splits and the class names, or None, of an `.npz` file, as they are stored."""
     try:
-        # Opened here, for np.load leaves a file open that it cannot read.
-        with pathlib.Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+        with opened(pathlib.Path(path)) as file:
             arrays = {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise InputError(f"{where}: no such file. Looked in {pathlib.Path(path).absolute()}.") from None
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except UNREADABLE as error:
         raise InputError(f"{where}: not an .npz file of plain arrays ({error}).") from None
     keys = {letter: key for key, letter in LETTERS.items()}
     parts: dict[str, dict[str, np.ndarray]] = {split: {} for split in SPLITS}
@@ -209,13 +207,7 @@ def _dataset(
         stop = start + len(part["image"])
         splits[split] = np.arange(start, stop, dtype=np.int32)
         start = stop
-    splits = with_held_out(
-        splits,
-        data.one_label,
-        validation=validation,
-        split_seed=split_seed,
-        where=where,
-    )
+    splits = with_held_out(splits, data.one_label, validation=validation, split_seed=split_seed, where=where)
     if "label" in arrays:
         look_for_classes(data.label, splits, names, where)
     return data._replace(splits=splits)

@@ -7,7 +7,6 @@ on at any step without reading what came before, and any number of parallel call
 import atexit
 import itertools
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
 from typing import Any, Protocol
@@ -17,6 +16,7 @@ import numpy as np
 from jaxrec.data import decoding
 from jaxrec.data.pictures import MOST_PIXELS, decode_picture
 from jaxrec.errors import InputError
+from jaxrec.machine.cores import cores
 
 Plan = Callable[[int], Mapping[str, np.ndarray]]  # step -> {"id": [B], "seed": [B], and in training "epoch": [B]}
 
@@ -70,9 +70,14 @@ class Stream:
 
     def __getitem__(self, which: slice | np.ndarray) -> np.ndarray:
         ids = np.arange(len(self))[which]
+        images = np.empty((len(ids), *self.shape[1:]), np.uint8)
+
+        def read(place: int) -> None:
+            images[place] = self.whole(self.pictures.read(ids[place]), ids[place])
+
         with futures.ThreadPoolExecutor(parallel_calls()) as pool:
-            images = list(pool.map(lambda index: self.whole(self.pictures.read(index), index), ids))
-        return np.stack(images) if images else np.zeros((0, *self.shape[1:]), np.uint8)
+            list(pool.map(read, range(len(ids))))
+        return images
 
     def whole(self, encoded: bytes, index: int) -> np.ndarray:
         """What an evaluation sees of a picture, uint8 [H, W, C]; zeros for a row that fills up a batch."""
@@ -153,7 +158,7 @@ def check_keys(size: Any, crop: float, random_area: float | None, stream: bool |
 
 def parallel_calls() -> int:
     """How many pictures are decoded at a time: one for each core that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores()
 
 
 class InOrder:
@@ -177,6 +182,6 @@ class InOrder:
         if step != self._step + 1 or not self._open:
             self._open = {key: each.batches(self.plan, step, self._steps) for key, each in self.streams.items()}
         opened, self._open = self._open, {}  # an error leaves nothing in order
-        self._rows = {**self.plan(step), **{key: next(batches) for key, batches in opened.items()}}
-        self._step, self._open = step, opened
-        return self._rows
+        rows = {**self.plan(step), **{key: next(batches) for key, batches in opened.items()}}
+        self._step, self._rows, self._open = step, rows, opened
+        return rows

@@ -95,10 +95,11 @@ def compile_task(
         hosted += hosted[-1:] * (at_once - count)  # rows of steps that are not taken
         return parallel.split(jax.tree.map(lambda *rows: np.stack(rows), *hosted), axis=1)
 
-    data, rows = place(train.resident), parallel.split(train.host(0))
+    first_rows = train.host(0)
+    data, rows = place(train.resident), parallel.split(first_rows)
     template = state_template(task, train, parallel)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, template)
-    at_once = steps_per_call or steps_of(train.host(0))
+    at_once = steps_per_call or steps_of(first_rows)
     lowered = lower_steps(at_once)
     if steps_per_call is None and parallel.on_cpu and slow_in_a_loop(lowered.text):
         at_once, lowered = 1, lower_steps(1)

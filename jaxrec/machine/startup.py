@@ -2,13 +2,13 @@
 
 import collections
 import functools
-import os
 import pathlib
 from typing import Any, Literal
 
 import jax
 
-from jaxrec.errors import InputError
+from jaxrec.errors import InputError, reason
+from jaxrec.machine.cores import cores
 from jaxrec.machine.folders import cache_folder
 
 CACHE_EVENTS = {"/jax/compilation_cache/cache_hits": "hits", "/jax/compilation_cache/cache_misses": "misses"}
@@ -43,9 +43,8 @@ def device_line() -> str:
     try:
         devices = jax.devices()
     except RuntimeError as error:
-        raise InputError(f"JAX does not start: {' '.join(str(error).split())[:200]} See launch.py doctor.") from None
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    line = f"{devices[0].platform} x {len(devices)} ({f'{cores} cores' if on_cpu() else devices[0].device_kind})"
+        raise InputError(f"JAX does not start: {reason(error)[:200]} See launch.py doctor.") from None
+    line = f"{devices[0].platform} x {len(devices)} ({f'{cores()} cores' if on_cpu() else devices[0].device_kind})"
     if on_cpu() and gpu_card() and not _cpu_on_purpose():
         line += (
             "\nWARNING: this machine has a GPU and JAX runs on the CPU. Install the plugin, pip install -e '.[cuda]', "

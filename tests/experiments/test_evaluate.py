@@ -18,15 +18,12 @@ import launch
 from experiments import evaluation
 from experiments.corruptions import CORRUPTIONS, at_strength
 from experiments.evaluation import _numbers, evaluation_of
+from experiments.stored import result_of
 from jaxrec import augment
 from jaxrec.data import transforms
 from jaxrec.errors import InputError
 
 ROOT = pathlib.Path(__file__).parents[2]
-
-
-def result_of(folder: pathlib.Path) -> dict:
-    return json.loads((folder / "result.json").read_text())
 
 
 def rows_of(file: pathlib.Path) -> list[dict[str, str]]:

@@ -20,6 +20,7 @@ from experiments.commands.predict import entropy
 from experiments.commands.run import run as carry_out
 from experiments.inputs import named_pictures
 from experiments.settings.flags import from_flags
+from experiments.stored import result_of
 from jaxrec.data import sources
 from jaxrec.engine.checkpoint import Checkpoints
 from jaxrec.errors import InputError
@@ -31,10 +32,6 @@ SMALL = [
     "--config.train.epochs=None",
     "--config.model={'name': 'MLP', 'widths': (16,)}",
 ]
-
-
-def result_of(folder: pathlib.Path) -> dict:
-    return json.loads((folder / "result.json").read_text())
 
 
 def rows_of(file: pathlib.Path) -> list[dict[str, str]]:

@@ -1,0 +1,43 @@
+"""A recogniser built again from what its run has left: config and notes, by the functions that training uses."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import optax
+
+from experiments.classify import recogniser
+from experiments.settings.make import make
+from experiments.settings.specs import LossSpec, ModelSpec
+from jaxrec.data import transforms
+from jaxrec.data.batches import Transform
+from jaxrec.tasks.task import Task
+from jaxrec.types import Rate
+
+
+def task_of(config: Mapping[str, Any], notes: Mapping[str, Any], *, ema: Rate = 0.0) -> Task:
+    """The task of a run without its optimizer: what evaluates and predicts.
+
+    Args:
+      config: of the run.
+      notes: what it has noted of its data.
+      ema: of the moving average, if its state holds one.
+    """
+    return recogniser(
+        make(ModelSpec, config["model"])(classes=len(notes["classes"])),
+        make(LossSpec, config["loss"]),
+        optax.identity(),
+        several=several_labels(config, notes),
+        test_views=config["test_views"],
+        ema=ema,
+    )
+
+
+def evaluation_transform(notes: Mapping[str, Any]) -> Transform:
+    """What a run's evaluation does to the images of a batch, from what it has noted of its data."""
+    return transforms.standardise(*(np.float32(notes[name]) for name in ("mean", "std")))
+
+
+def several_labels(config: Mapping[str, Any], notes: Mapping[str, Any]) -> bool:
+    """Whether a run's images may have several labels; a run of an older version has not noted it."""
+    return notes.get("several", config["loss"]["name"] == "binary_cross_entropy")
