@@ -80,7 +80,8 @@ def evaluation_of(
     if data is None:
         options = {name: config[name] for name in ("seed", "train_images", "overfit")}
         images = read_images(config["data"], train, **options)
-        check_same_data(folder, notes, {"splits": images.notes["splits"]})
+        found = images.notes
+        check_same_data(folder, notes, {name: found[name] for name in ("splits", "contents")})
         dataset = images.dataset
     else:
         dataset = make(DataSpec, data)()

@@ -12,6 +12,7 @@ from experiments.settings.make import make
 from experiments.settings.specs import DataSpec
 from jaxrec.data.batches import Batches, Dataset, Transform, eval_batches, train_batches
 from jaxrec.data.checks import look_for_classes
+from jaxrec.data.fingerprint import fingerprint
 from jaxrec.errors import InputError
 from jaxrec.types import Count
 
@@ -37,7 +38,7 @@ class Images(NamedTuple):
         """For `Experiment.notes`, of images that are not standardised."""
         channels = self.dataset.image.shape[-1]
         notes = {"classes": self.dataset.classes, "mean": [0.0] * channels, "std": [1.0] * channels}
-        notes["splits"] = _digest(self.dataset)
+        notes |= {"splits": _digest(self.dataset), "contents": fingerprint(self.dataset)}
         return {**notes, "skipped": self.dataset.skipped} if self.dataset.skipped else notes
 
 
@@ -102,7 +103,7 @@ def sample_of(dataset: Dataset, ids: np.ndarray) -> np.ndarray:
 
 
 def _digest(dataset: Dataset) -> str:
-    """Of which examples are in which split, under which labels: other data of the same name have another one."""
+    """Of which examples are in which split, under which labels; what they hold is another, `fingerprint`."""
     found = hashlib.sha256()
     for split, ids in dataset.splits.items():
         label = dataset.label[ids] if "label" in dataset.arrays else np.zeros(0)

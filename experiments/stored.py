@@ -100,7 +100,10 @@ def check_same_data(folder: pathlib.Path, noted: Mapping[str, Any], found: Mappi
       found: what would be noted of the data today.
     """
     both = noted.keys() & found.keys()
-    changed = [key for key in ("classes", "splits", "shape") if key in both and list(noted[key]) != list(found[key])]
+    before, now = (notes["contents"] if "contents" in both else {} for notes in (noted, found))
+    keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    changed = [f"{key} {before.get(key, 'none')} -> {now.get(key, 'none')}" for key in keys]
+    changed += [key for key in ("classes", "splits", "shape") if key in both and list(noted[key]) != list(found[key])]
     for key in sorted({"mean", "std"} & both):
         if len(noted[key]) != len(found[key]) or not np.allclose(noted[key], found[key], rtol=1e-5):
             changed.append(key)

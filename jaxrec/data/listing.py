@@ -56,6 +56,17 @@ class Files:
         except OSError as error:
             raise BadPictureError(f"{self.name(index)}: cannot be read ({error.strerror or error}).") from None
 
+    def sizes(self) -> np.ndarray:
+        """The sizes of all files in bytes, int64 [N].
+
+        Raises:
+          BadPictureError: one is gone.
+        """
+        try:
+            return np.array([os.stat(f"{self.root}/{name}").st_size for name in self.names], np.int64)
+        except OSError as error:
+            raise BadPictureError(f"{shown(error.filename)}: cannot be read ({error.strerror}).") from None
+
 
 class Listing(NamedTuple):
     """What was found."""

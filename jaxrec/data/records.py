@@ -65,6 +65,18 @@ class Records:
         split, number = self._place(index)
         return f"data.dataset = {self._prepared.name!r}: example {number} of {split}"
 
+    def sizes(self) -> np.ndarray:
+        """The lengths of all records in bytes, and behind them those of the files that they lie in, int64.
+
+        Raises:
+          InputError: a file is gone.
+        """
+        try:
+            files = [os.stat(file).st_size for files in self._files.values() for file in files]
+        except OSError as error:
+            raise InputError(f"{error.filename}: cannot be read ({error.strerror}). {AGAIN}") from None
+        return np.concatenate([self._rows[:, 2], files])
+
     def _place(self, index: int) -> tuple[str, int]:
         part = int(np.searchsorted(self._starts, index, side="right")) - 1
         return self._prepared.splits[part], int(index - self._starts[part])

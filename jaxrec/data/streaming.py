@@ -34,6 +34,9 @@ class Pictures(Protocol):
     def name(self, index: int) -> str:
         """What messages call it."""
 
+    def sizes(self) -> np.ndarray:
+        """The sizes in bytes of all that they lie in, known without reading it; other pictures have others."""
+
 
 class Stream:
     """Images uint8 [N, H, W, C] that are decoded when they are asked for; `stream[ids]` is an array of them.

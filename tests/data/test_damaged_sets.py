@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from jaxrec.data import sources
+from jaxrec.data.fingerprint import fingerprint
 from jaxrec.errors import InputError
 
 SIZES = {"train": 40, "test": 9}
@@ -213,3 +214,20 @@ def test_nothing_is_kept_of_a_damaged_set(whole, tmp_path, monkeypatch, kind):
     data = sources.tfds(dataset=name, data_dir=str(tmp_path / "mended"))
     assert len(data.image) == sum(SIZES.values())
     assert data.label.max() == 2
+
+
+@pytest.mark.parametrize(("file", "grown"), [(SHARD, b"more"), (ARRAYS, b"")])
+def test_other_shards_under_the_same_description_are_other_data(whole, tmp_path, monkeypatch, file, grown):
+    """The index of a stream is kept, and would hide them."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    name = file.partition("-")[0]
+    shutil.copytree(whole / name, tmp_path / name)
+
+    def found() -> dict[str, int | str]:
+        return fingerprint(sources.tfds(dataset=name, data_dir=str(tmp_path), stream=True))
+
+    before = found()
+    with (tmp_path / name / "1.0.0" / file).open("ab") as stream:
+        stream.write(grown)
+    assert before["examples"] == sum(SIZES.values())
+    assert {key for key in before if before[key] != found()[key]} == ({"image"} if grown else set())

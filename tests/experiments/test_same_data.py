@@ -1,6 +1,7 @@
 """A run goes on, and is measured, on the data that it began with."""
 
 import contextlib
+import json
 import pathlib
 from collections.abc import Iterable, Iterator
 
@@ -11,6 +12,7 @@ from PIL import Image
 from experiments.commands.run import run
 from experiments.evaluation import evaluation_of
 from experiments.settings.flags import from_flags
+from experiments.stored import NOTES, check_same_data
 from jaxrec.errors import InputError
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -52,8 +54,15 @@ def without(files: Iterable[pathlib.Path], seed: int | None = None) -> Iterator[
         file.write_bytes(content)
 
 
+CONTENT = "image [0-9a-f]{16} -> [0-9a-f]{16}"
+
+
 @pytest.mark.parametrize(
-    ("which", "seed", "changed"), [("a/0.png", None, "splits, mean, std"), ("a/*.png", 1000, "mean, std")]
+    ("which", "seed", "changed"),
+    [
+        ("a/0.png", None, f"examples 40 -> 39, {CONTENT}, label [0-9a-f]{{16}} -> [0-9a-f]{{16}}, splits, mean, std"),
+        ("a/*.png", 1000, f"{CONTENT}, mean, std"),
+    ],
 )
 def test_with_other_pictures_a_run_does_not_go_on(began, which, seed, changed):
     pictures, workdir = began
@@ -61,10 +70,32 @@ def test_with_other_pictures_a_run_does_not_go_on(began, which, seed, changed):
         run(config(pictures), workdir)
 
 
+def test_one_pixel_is_enough(began):
+    pictures, workdir = began
+    file = pictures / "b" / "39.png"
+    with without([file]):
+        pixels = np.random.default_rng(39).integers(0, 256, (4, 4, 3), np.uint8)
+        pixels[1, 2, 0] ^= 1
+        Image.fromarray(pixels).save(file)
+        with pytest.raises(InputError, match=rf"since it began \({CONTENT}"):
+            run(config(pictures), workdir)
+
+
+def test_what_an_older_version_has_noted_is_enough(began):
+    """It knew of splits and moments alone."""
+    _, workdir = began
+    noted = json.loads((workdir / NOTES).read_text())
+    older = {key: value for key, value in noted.items() if key != "contents"}
+    assert noted != older
+    check_same_data(workdir, older, noted)
+    with pytest.raises(InputError, match=r"\(splits\)"):
+        check_same_data(workdir, older, {**noted, "splits": "0"})
+
+
 def test_what_is_measured_is_what_was_held_out(began):
     pictures, workdir = began
     assert evaluation_of(workdir, "--run").step == 2
-    with without([pictures / "a" / "0.png"]), pytest.raises(InputError, match="have changed since it began"):
+    with without([pictures / "a" / "0.png"], seed=2000), pytest.raises(InputError, match="have changed since it began"):
         evaluation_of(workdir, "--run")
 
 
