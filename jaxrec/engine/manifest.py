@@ -1,0 +1,105 @@
+"""Manifests: what the files of a step's folder hold, written with them, so that damage is seen. Knows no arrays."""
+
+import hashlib
+import json
+import os
+import pathlib
+import re
+import stat
+from collections.abc import Iterator
+
+NAME = "manifest.json"
+PARTIAL = "manifest.partial"
+
+
+def steps(directory: pathlib.Path) -> list[int]:
+    """The steps that the names in a directory stand for, in order, whatever these names belong to."""
+    names = os.listdir(directory) if directory.is_dir() else []
+    return sorted(int(name) for name in names if re.fullmatch("0|[1-9][0-9]*", name))
+
+
+def sizes(folder: pathlib.Path) -> dict[str, int]:
+    """The bytes of each file under a folder, by its path in there, without the manifest. No link is followed."""
+    return {name: path.lstat().st_size for name, path in _entries(folder) if name not in (NAME, PARTIAL)}
+
+
+def write(folder: pathlib.Path, step: int) -> None:
+    """Writes `manifest.json` into a folder, for what lies in it now: {"step": ..., "files": {path: bytes, sha256}}.
+
+    It is there whole or not at all, and everything is on the disk by then.
+    """
+    files = {name: {"bytes": size, "sha256": _hash(folder / name, flush=True)} for name, size in sizes(folder).items()}
+    with (folder / PARTIAL).open("w") as file:
+        json.dump({"step": step, "files": files}, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    (folder / PARTIAL).replace(folder / NAME)
+
+
+def fault(folder: pathlib.Path, step: int) -> str | None:
+    """Compares a folder to its manifest, byte for byte.
+
+    Args:
+      folder: of the step.
+      step: which it should hold.
+
+    Returns:
+      None where they agree, else what does not, in words that follow the folder's name; the file comes first.
+    """
+    if folder.is_symlink():
+        return "is a link, not a folder"
+    try:
+        return _fault(folder, step)
+    except OSError as error:
+        return f"cannot be read ({error.strerror}: {error.filename})"
+
+
+def _fault(folder: pathlib.Path, step: int) -> str | None:
+    for name, path in _entries(folder):
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return f"{name} is a link, not a file" if path.is_symlink() else f"{name} is not a file"
+    found = sizes(folder)
+    if not (folder / NAME).exists():
+        return (
+            "has no manifest: an older version saved it, or it is no checkpoint; "
+            "`launch.py verify --run=RUN --seal` vouches for it"
+        )
+    try:
+        stored = json.loads((folder / NAME).read_bytes())
+        held, files = stored["step"], {name: (file["bytes"], file["sha256"]) for name, file in stored["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return f"{NAME} is not one: it is damaged"
+    if held != step:
+        return f"{NAME} is of step {held}: this folder was another's"
+    for name in sorted({*files, *found}):
+        if name not in found:
+            return f"{name} is missing"
+        if name not in files:
+            return f"{name} has come in later"
+        if found[name] != files[name][0]:
+            return f"{name} has {found[name]} bytes, and {files[name][0]} were written"
+    for name, (_, digest) in sorted(files.items()):
+        if _hash(folder / name) != digest:
+            return f"{name} holds other bytes than were written"
+    return None
+
+
+def _entries(folder: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
+    """What lies under a folder that is no folder itself, by its path in there; a link to one is none."""
+    waiting = [folder]
+    while waiting:
+        for entry in os.scandir(waiting.pop()):
+            path = pathlib.Path(entry)
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(path)
+            else:
+                yield path.relative_to(folder).as_posix(), path
+
+
+def _hash(path: pathlib.Path, *, flush: bool = False) -> str:
+    """SHA-256 of a file, in hexadecimal digits; where asked for, the file is on the disk afterwards."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()  # other threads run meanwhile
+        if flush:
+            os.fsync(file.fileno())
+    return digest
