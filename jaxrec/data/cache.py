@@ -1,4 +1,4 @@
-"""Arrays that take time to make, kept in the user's cache folder."""
+"""Arrays that take time to make, kept in the user's cache folder, for the user alone."""
 
 import contextlib
 import os
@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxrec.data.npz import UNREADABLE, opened
 from jaxrec.errors import InputError
+from jaxrec.machine.folders import make_private
 
 
 def save_arrays(cache: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -20,7 +21,7 @@ def save_arrays(cache: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
     """
     partial = cache.with_suffix(f".{os.getpid()}.npz")
     try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
+        make_private(cache.parent)
         np.savez(partial, **arrays)
         partial.replace(cache)
     except OSError as error:

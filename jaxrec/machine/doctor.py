@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from packaging.requirements import Requirement
 
+from jaxrec.errors import InputError
 from jaxrec.machine.folders import cache_folder, data_folder
 
 
@@ -26,6 +27,8 @@ def report() -> tuple[str, list[str]]:
             troubles.append("There is a GPU and JAX does not see it. Install its plugin: pip install -e '.[cuda]'.")
         lines.append(f"cache       {cache_folder()}")
         troubles += [warning] if (warning := startup.use_compile_cache()) else []
+    except InputError as error:
+        troubles.append(str(error))
     except Exception as error:  # a broken plugin may throw anything
         troubles.append(f"JAX does not start ({' '.join(str(error).split())[:200]}). pip install --upgrade jax jaxlib")
     prepared = sorted({file.parent.parent.name for file in data_folder().glob("*/*/dataset_info.json")})

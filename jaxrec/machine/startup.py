@@ -9,7 +9,7 @@ import jax
 
 from jaxrec.errors import InputError, reason
 from jaxrec.machine.cores import cores
-from jaxrec.machine.folders import cache_folder
+from jaxrec.machine.folders import cache_folder, make_private
 
 CACHE_EVENTS = {"/jax/compilation_cache/cache_hits": "hits", "/jax/compilation_cache/cache_misses": "misses"}
 BACKENDS = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}
@@ -72,11 +72,13 @@ def use_compile_cache() -> str:
 
     Returns:
       A warning where the folder cannot be written, or "".
+
+    Raises:
+      InputError: others can write there.
     """
     folder = cache_folder() / "xla"
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        folder.chmod(0o700)
+        make_private(folder)
     except OSError as error:
         return f"WARNING: no compile cache, {folder} cannot be written ({error.strerror}). Set XDG_CACHE_HOME."
     jax.config.update("jax_compilation_cache_dir", str(folder))
