@@ -1,12 +1,17 @@
 """The house rules, read from the source without importing it: arrows, homes, forbidden calls, style."""
 
 import ast
+import importlib.metadata
 import pathlib
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = pathlib.Path(__file__).parent.parent
 OURS = ("jaxrec", "experiments", "configs", "launch", "benchmarks", "tests")
@@ -195,6 +200,22 @@ def test_the_homes_are_lived_in():
     assert "tensorflow" in set(imports(parse(ROOT / "jaxrec/data/decoding.py")))
 
 
+def test_what_is_imported_is_declared_and_what_is_declared_is_imported_or_says_why():
+    """What another package happens to bring, its next version may not."""
+    found = {package(name) for path in files("jaxrec", "experiments", "launch.py") for name in imports(parse(path))}
+    installed = importlib.metadata.packages_distributions()
+    imported = {
+        module: {canonicalize_name(name) for name in installed.get(module, ())}
+        for module in found - set(OURS) - sys.stdlib_module_names
+    }
+    text = (ROOT / "pyproject.toml").read_text()
+    required = [Requirement(line) for line in tomllib.loads(text)["project"]["dependencies"]]
+    declared = {canonicalize_name(each.name) for each in required if each.marker is None or each.marker.evaluate()}
+    assert {module for module, names in imported.items() if not names & declared} == set(), "imported, not declared"
+    explained = {canonicalize_name(name) for name in re.findall(r'^  "([\w-]+).*",  # .', text, re.M)}
+    assert declared.difference(*imported.values(), explained) == set(), "declared, not imported, and nothing says why"
+
+
 @by_path("jaxrec/data")
 def test_tensorflow_is_imported_late(path):
     tree = parse(path)
@@ -212,15 +233,23 @@ def test_no_function_takes_a_config(path):
             assert not taken & {"config", "cfg"}, f"line {parameters[0].lineno}"
 
 
+# What runs code that arrives as data: modules that do so by nature, functions by their names, called or imported.
+UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "code", "yaml", "torch"}
+UNSAFE = {"eval", "exec", "compile", "__import__", "builtins.eval", "builtins.exec", "runpy.run_path", "os.system"}
+UNSAFE |= {"os.popen", "subprocess.getoutput", "subprocess.getstatusoutput", "pandas.read_pickle", "pd.read_pickle"}
+
+
 def forbidden_calls(tree: ast.AST) -> Iterator[str]:
     """What runs code that arrives as data."""
     for name in imports(tree):
-        if package(name) in {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}:
+        if package(name) in UNSAFE_MODULES:
             yield f"import {name}"
     for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            yield from (name for alias in node.names if (name := f"{node.module}.{alias.name}") in UNSAFE)
         if isinstance(node, ast.Call):
             function = ast.unparse(node.func)
-            if function in {"eval", "exec", "__import__", "yaml.load", "yaml.unsafe_load", "os.system", "os.popen"}:
+            if function in UNSAFE:
                 yield function
             for keyword in node.keywords:
                 constant = isinstance(keyword.value, ast.Constant) and keyword.value.value is False
@@ -238,9 +267,12 @@ def test_no_data_is_run_as_code(path):
     [
         "import pickle",
         "from pickle import loads",
+        "import yaml",
+        "from torch import load",
+        "from os import system",
         "eval(x)",
         "exec(x)",
-        "yaml.load(x)",
+        "f(compile(x, y, z))",
         "np.load(x, allow_pickle=True)",
         "np.load(x, allow_pickle=trust)",
         "subprocess.run(x, shell=True)",
@@ -252,7 +284,7 @@ def test_the_search_for_such_code_finds_it(line):
 
 
 def test_such_code_is_not_seen_where_there_is_none():
-    harmless = "ast.literal_eval(x)\nnp.load(x, allow_pickle=False)\nspec.loader.exec_module(x)"
+    harmless = "ast.literal_eval(x)\nnp.load(x, allow_pickle=False)\nspec.loader.exec_module(x)\nre.compile(x)"
     assert list(forbidden_calls(ast.parse(harmless))) == []
 
 
