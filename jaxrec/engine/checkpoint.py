@@ -6,6 +6,7 @@ The only module that knows orbax.
 import contextlib
 import errno
 import json
+import logging
 import math
 import os
 import pathlib
@@ -28,9 +29,10 @@ from jaxrec.types import PyTree
 PARTIAL = ".partial"  # ends the name of what is being written or deleted
 LEFTOVERS = (f"*{PARTIAL}", f"*{ocp.path.atomicity.TMP_DIR_SUFFIX}*")  # what a kill leaves of these
 
-# What an operating system says of a disk that takes nothing more, and how tensorstore puts it.
-REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG)
-WORDS = ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED", *map(os.strerror, REFUSALS))
+# What a system says of a disk that takes nothing more; tensorstore says it with these words too.
+REFUSALS = tuple(
+    map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO))
+)
 
 
 def score(value: float | None, mode: Literal["max", "min"]) -> float:
@@ -63,6 +65,11 @@ def check_room(directory: str | pathlib.Path, template: PyTree, copies: int) -> 
             f"{directory}: {copies} checkpoints need {needed:,} bytes, and {free:,} are free. Make room, or name "
             "another folder."
         )
+
+
+def _is_said_once(record: logging.LogRecord) -> bool:
+    """Leaves out of the log what orbax raises besides: a full disk was a page of tracebacks, and one line is enough."""
+    return record.exc_info is None or "orbax" not in record.pathname
 
 
 def _bytes(tree: PyTree) -> int:
@@ -121,10 +128,16 @@ class Checkpoints:
         self._faults: dict[int, str | None] = {}  # of the steps that were looked at
         self._scores: dict[int, float] | None = None  # of the steps to keep or to delete
         self._writing: tuple[int, float, int] | None = None  # step, score and bytes
+        logging.getLogger("absl").addFilter(_is_said_once)
+        # A folder that cannot be made should be said at once, and not by threads that wait for it in vain.
+        options = ocp.AsyncOptions(create_directories_asynchronously=False)
         self._checkpointer = ocp.AsyncCheckpointer(
             ocp.CompositeCheckpointHandler(
-                default=ocp.StandardCheckpointHandler(), metrics=ocp.JsonCheckpointHandler(filename="metrics")
+                default=ocp.StandardCheckpointHandler(),
+                metrics=ocp.JsonCheckpointHandler(filename="metrics"),
+                composite_options=ocp.CompositeOptions(async_options=options),
             ),
+            async_options=options,
             temporary_path_class=_Step,
         )
         if not read_only:
@@ -322,12 +335,13 @@ class Checkpoints:
         try:
             yield
         except (OSError, ValueError, RuntimeError) as error:
-            if getattr(error, "errno", None) not in REFUSALS and not any(word in str(error) for word in WORDS):
+            refusal = next((words for words in REFUSALS if words in str(error)), None)
+            if refusal is None:
                 raise
             raise InputError(
-                f"{self._folder(step)}: this checkpoint cannot be written ({reason(error)[:200]}). It needs "
-                f"{size:,} bytes, and {shutil.disk_usage(self.directory).free:,} are free. Those before are whole: "
-                "make room, and the same command goes on from them."
+                f"{self._folder(step)}: this checkpoint cannot be written ({refusal}). It needs {size:,} bytes, and "
+                f"{shutil.disk_usage(self.directory).free:,} are free. Those before are whole: make room, and the same "
+                "command goes on from them."
             ) from error
 
     def _make_way(self, step: int) -> None:

@@ -6,7 +6,6 @@ import os
 import pathlib
 import re
 import stat
-from collections.abc import Iterator
 
 NAME = "manifest.json"
 PARTIAL = "manifest.partial"
@@ -20,7 +19,7 @@ def steps(directory: pathlib.Path) -> list[int]:
 
 def sizes(folder: pathlib.Path) -> dict[str, int]:
     """The bytes of each file under a folder, by its path in there, without the manifest. No link is followed."""
-    return {name: path.lstat().st_size for name, path in _entries(folder) if name not in (NAME, PARTIAL)}
+    return {name: status.st_size for name, status in _entries(folder).items() if name not in (NAME, PARTIAL)}
 
 
 def write(folder: pathlib.Path, step: int) -> None:
@@ -55,10 +54,9 @@ def fault(folder: pathlib.Path, step: int) -> str | None:
 
 
 def _fault(folder: pathlib.Path, step: int) -> str | None:
-    for name, path in _entries(folder):
-        if not stat.S_ISREG(path.lstat().st_mode):
-            return f"{name} is a link, not a file" if path.is_symlink() else f"{name} is not a file"
-    found = sizes(folder)
+    for name, status in sorted(_entries(folder).items()):
+        if not stat.S_ISREG(status.st_mode):
+            return f"{name} is a link, not a file" if stat.S_ISLNK(status.st_mode) else f"{name} is not a file"
     if not (folder / NAME).exists():
         return (
             "has no manifest: an older version saved it, or it is no checkpoint; "
@@ -71,6 +69,7 @@ def _fault(folder: pathlib.Path, step: int) -> str | None:
         return f"{NAME} is not one: it is damaged"
     if held != step:
         return f"{NAME} is of step {held}: this folder was another's"
+    found = sizes(folder)
     for name in sorted({*files, *found}):
         if name not in found:
             return f"{name} is missing"
@@ -84,16 +83,17 @@ def _fault(folder: pathlib.Path, step: int) -> str | None:
     return None
 
 
-def _entries(folder: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
-    """What lies under a folder that is no folder itself, by its path in there; a link to one is none."""
-    waiting = [folder]
+def _entries(folder: pathlib.Path) -> dict[str, os.stat_result]:
+    """What lies under a folder and is no folder itself, by its path in there; a link to a folder is none."""
+    found, waiting = {}, [folder]
     while waiting:
-        for entry in os.scandir(waiting.pop()):
-            path = pathlib.Path(entry)
-            if entry.is_dir(follow_symlinks=False):
-                waiting.append(path)
-            else:
-                yield path.relative_to(folder).as_posix(), path
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(pathlib.Path(entry))
+                else:
+                    found[pathlib.Path(entry).relative_to(folder).as_posix()] = entry.stat(follow_symlinks=False)
+    return found
 
 
 def _hash(path: pathlib.Path, *, flush: bool = False) -> str:
