@@ -1,4 +1,5 @@
 # make train: from a bare python3 to a trained model, make train CONFIG=digits_gan to another.
+# Installed are the versions of requirements/, by their hashes, where they fit the platform; LOCKED=1: these or nothing.
 # make test: the tests, on CPU, offline.   make test-slow: every shipped config through the launcher, and the long forms.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -6,7 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CONFIG ?= digits_cnn
 
-.PHONY: train test test-slow bench bench-quick golden lint clean
+.PHONY: train test test-slow bench bench-quick golden lint lock audit clean
 
 train: $(VENV)/installed
 	$(BIN)/python launch.py --config=configs/$(CONFIG).py --workdir=runs/$(CONFIG)
@@ -31,12 +32,22 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-$(VENV)/installed: pyproject.toml
+$(VENV)/installed: pyproject.toml $(wildcard requirements/*)
 	@test -n "$(PYTHON)" || { echo "jaxrec needs Python >= 3.11: install it, or name one: make PYTHON=/path/to/python3.12"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -e .
+	$(BIN)/python requirements/install.py $(if $(LOCKED),--locked)
 	@touch $@
+
+# Writes the lock of this platform and Python anew; make lock PYTHON=python3.13 that of another.
+lock:
+	$(PYTHON) -m venv $(VENV)/lock
+	$(VENV)/lock/bin/python requirements/install.py --lock
+
+# What is known against the locked versions; asks a service on the network.
+audit:
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install --quiet pip-audit
+	for lock in requirements/*.txt; do $(VENV)/audit/bin/pip-audit --disable-pip --require-hashes -r $$lock || exit 1; done
 
 $(VENV)/installed-test: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet -e '.[test]'
