@@ -47,7 +47,7 @@ lock:
 audit:
 	$(PYTHON) -m venv $(VENV)/audit
 	$(VENV)/audit/bin/python -m pip install --quiet pip-audit
-	for lock in requirements/*.txt; do $(VENV)/audit/bin/pip-audit --disable-pip --require-hashes -r $$lock || exit 1; done
+	for lock in requirements/*.txt; do $(VENV)/audit/bin/pip-audit --strict --disable-pip --require-hashes -r $$lock || exit 1; done
 
 $(VENV)/installed-test: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet -e '.[test]'
