@@ -1,7 +1,6 @@
 """What a run has left in its folder, read without touching it: the run may be going on."""
 
 import contextlib
-import json
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from experiments.settings.flags import from_flags
 from jaxrec.engine.checkpoint import Checkpoints
 from jaxrec.errors import InputError
+from jaxrec.output.workdir import read_json
 from jaxrec.tasks.average import averaged, learned
 from jaxrec.tasks.task import AVERAGE, State
 from jaxrec.types import PyTree
@@ -27,7 +27,7 @@ def chosen_checkpoint(folder: pathlib.Path, what: str) -> Iterator[tuple[Checkpo
       what: names the folder, as the user knows it, in what this raises.
 
     Raises:
-      InputError: there is no run, or no checkpoint yet.
+      InputError: there is no run, no checkpoint yet, or none that is as it was written.
     """
     if not (folder / "checkpoints").is_dir():
         raise InputError(f"{what} = '{folder}': no run with checkpoints is there. Name a run's folder.")
@@ -35,22 +35,15 @@ def chosen_checkpoint(folder: pathlib.Path, what: str) -> Iterator[tuple[Checkpo
         result = result_of(folder)
         step = result["step"] if result else checkpoints.latest()
         if step is None:
-            raise InputError(f"{what} = '{folder}': that run has saved no checkpoint yet.")
+            lacks = "has no checkpoint that can be used" if checkpoints.damaged() else "has saved no checkpoint yet"
+            raise InputError(f"{what} = '{folder}': that run {lacks}.")
         yield checkpoints, step
 
 
 def result_of(folder: pathlib.Path) -> dict[str, Any] | None:
     """What result.json holds, or None of a run that is not finished."""
     file = folder / "result.json"
-    return read_json(file) if file.exists() else None
-
-
-def read_json(file: pathlib.Path) -> Any:
-    """What a JSON file holds. Raises InputError where it is none."""
-    try:
-        return json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file}: cannot be read ({error}). Take the file away, or name another run.") from None
+    return read_json(file, keys={"step": int, "metrics": dict, "notes": dict}) if file.exists() else None
 
 
 def config_of(folder: pathlib.Path, what: str) -> dict[str, Any]:

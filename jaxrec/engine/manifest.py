@@ -35,6 +35,11 @@ def write(folder: pathlib.Path, step: int) -> None:
     (folder / PARTIAL).replace(folder / NAME)
 
 
+def is_missing(folder: pathlib.Path) -> bool:
+    """Whether a folder with files in it, no link, is without a manifest."""
+    return not folder.is_symlink() and folder.is_dir() and not (folder / NAME).exists() and bool(sizes(folder))
+
+
 def fault(folder: pathlib.Path, step: int) -> str | None:
     """Compares a folder to its manifest, byte for byte.
 

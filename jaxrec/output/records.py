@@ -9,6 +9,7 @@ from typing import Any
 from tensorboardX import SummaryWriter
 
 from jaxrec.engine.loop import Moment
+from jaxrec.errors import InputError
 
 
 class Records:
@@ -55,11 +56,24 @@ class Records:
 
 
 def read(path: pathlib.Path) -> Iterator[dict[str, Any]]:
-    """Yields the records of a metrics.jsonl; a last line that a kill cut short is left out."""
-    if path.exists():
-        for line in path.read_text().splitlines(keepends=True):
-            if line.endswith("\n"):
-                yield json.loads(line)
+    """Yields the records of a metrics.jsonl; a last line that a kill cut short is left out.
+
+    Raises:
+      InputError: another line is no record.
+    """
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+            whole = isinstance(record["step"], int)
+        except (ValueError, KeyError, TypeError, RecursionError):
+            whole = False
+        if not whole:
+            raise InputError(
+                f"{path}, line {number}: is no record of a step, so the file is damaged. Put it back as it was, or "
+                "take the line away."
+            )
+        yield record
 
 
 def draw_curves(workdir: pathlib.Path) -> None:

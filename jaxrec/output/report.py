@@ -2,7 +2,6 @@
 
 import csv
 import datetime
-import json
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from rich.table import Table
 from jaxrec.engine.hooks import Speed
 from jaxrec.output.progress import select
 from jaxrec.output.records import draw_curves
-from jaxrec.output.workdir import write_json
+from jaxrec.output.workdir import read_json, write_json
 
 COLUMNS = 6  # of the table, at most
 PER_CLASS = ("precision", "recall", "f1", "examples", "average_precision")  # the columns of `per_class`, or the first
@@ -62,7 +61,9 @@ def write(
 
 def show(workdir: pathlib.Path, note: str = "") -> int:
     """Prints the table of result.json and returns exit code 0."""
-    result = json.loads((workdir / "result.json").read_text())
+    result = read_json(
+        workdir / "result.json", keys={"step": int, "metrics": dict, "headline": list, "training_seconds": float}
+    )
     console = Console(highlight=False, markup=False)
     table, rest = table_of(result["metrics"], result["headline"], f"step {result['step']}")
     console.print(table)

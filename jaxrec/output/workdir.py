@@ -13,9 +13,10 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
-from jaxrec.errors import InputError
+from jaxrec.errors import InputError, reason
 
 PACKAGES = ("jaxrec", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
+REMEDY = "The file is damaged: put it back as it was, take it away, or name another run."
 
 
 @contextlib.contextmanager
@@ -30,7 +31,7 @@ def owned(
     """Makes a folder this process's own for a run and writes config.json into it.
 
     Args:
-      workdir: made if it is not there.
+      workdir: made if it is not there, for the user alone.
       settings: all that the run follows from, plain values.
       free: dotted keys that may change when a run goes on.
       completed: adds what an older version of the code left out of the settings that are stored there.
@@ -38,7 +39,7 @@ def owned(
 
     Raises:
       InputError: the folder is a file, cannot be written or has a name that orbax takes for a pattern, another process
-        owns it, or it holds a run of other settings.
+        owns it, or it holds a run of other settings, or a config.json that cannot be read.
     """
     if set("[]*?") & set(str(workdir)):
         raise InputError(f"--workdir={workdir}: a name with [, ], * or ? cannot be read back. Name another folder.")
@@ -46,7 +47,7 @@ def owned(
         if fresh and workdir.exists():
             with _locked(workdir):
                 workdir.rename(workdir.with_name(f"{workdir.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"))
-        workdir.mkdir(parents=True, exist_ok=True)
+        workdir.mkdir(mode=0o700, parents=True, exist_ok=True)  # what a run learns from may not be everybody's
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -55,7 +56,7 @@ def owned(
         wanted = _as_stored(settings)
         file = workdir / "config.json"
         if file.exists() and any((workdir / "checkpoints").glob("[0-9]*")):  # else there is nothing to lose
-            found = _as_stored(completed(json.loads(file.read_text())))
+            found = _as_stored(completed(read_json(file)))
             differences = [
                 f"{key}: {old!r} -> {new!r}" for key, old, new in _differences(found, wanted) if key not in free
             ]
@@ -87,7 +88,30 @@ def write_environment(workdir: pathlib.Path, devices: str) -> None:
         "versions": versions,
     }
     file = workdir / "environment.json"
-    write_json(file, [*(json.loads(file.read_text()) if file.exists() else []), environment])
+    write_json(file, [*(read_json(file, list) if file.exists() else []), environment])
+
+
+def read_json(file: pathlib.Path, kind: type = dict, keys: Mapping[str, type] = {}) -> Any:
+    """What a JSON file of a run holds.
+
+    Args:
+      file: which has to be there.
+      kind: what it holds as a whole, dict or list.
+      keys: what a dict has at least, and what these values are.
+
+    Raises:
+      InputError: it cannot be read, is no JSON, or holds something else.
+    """
+    try:
+        value = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{file}: cannot be read ({reason(error)}). {REMEDY}") from None
+    if not isinstance(value, kind):
+        raise InputError(f"{file}: holds {type(value).__name__}, needs {kind.__name__}. {REMEDY}")
+    for key, wanted in keys.items():
+        if not isinstance(value.get(key), wanted):
+            raise InputError(f"{file}: {key!r} is no {wanted.__name__}. {REMEDY}")
+    return value
 
 
 def write_json(file: pathlib.Path, value: Any) -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 from tensorboardX.proto import event_pb2
 
 from jaxrec.engine.loop import Moment
+from jaxrec.errors import InputError
 from jaxrec.output.progress import ProgressLine, select
 from jaxrec.output.records import Records, draw_curves, read
 
@@ -75,6 +76,18 @@ def test_what_came_after_the_checkpoint_is_taken_back(tmp_path):
     # TensorBoard hides what it has of the step at which a session starts, and of later ones.
     events = tensorboard_events(tmp_path / "tensorboard")
     assert [event.step for event in events if event.session_log.status == event_pb2.SessionLog.START][-1] == 21
+
+
+@pytest.mark.parametrize(
+    "line", [b"garbage", b'{"step": 20, "tra', b"\x00\xff", b"[20]", b'{"loss": 1}', b"", b"[" * 10**5]
+)
+def test_a_line_that_is_no_record_is_named_and_nothing_is_lost(tmp_path, line):
+    file = tmp_path / "metrics.jsonl"
+    file.write_bytes(b'{"step": 10, "train/loss": 1}\n' + line + b'\n{"step": 30, "train/loss": 3}\n')
+    before = file.read_bytes()
+    with pytest.raises(InputError, match=r"metrics.jsonl, line 2: is no record of a step"):
+        Records(tmp_path, step=30)
+    assert file.read_bytes() == before
 
 
 def test_curves_are_drawn(tmp_path):
