@@ -8,6 +8,7 @@
     python launch.py predict --run=RUN IMAGES... [--out=predictions.csv --top=1 --uncertainty]    a CSV of answers
     python launch.py evaluate --run=RUN [--split=test --data=SET --corrupt=gaussian_noise,...]    its metrics elsewhere
     python launch.py calibrate --run=RUN            probabilities that can be believed, and a picture of them
+    python launch.py replay --run=RUN --step=S      one step again: where it ceases to be finite
     python launch.py sample --workdir=RUN [--images=64 --seed=0 --classes=0,1,2]    images that a run makes
     python launch.py distance --generated=FILE [--real=FILE] [--features=RUN]       how far they are from real ones
     python launch.py doctor
@@ -27,7 +28,8 @@ Options:
     --smoke            2 steps through every phase (train, eval, save, restore), in a folder thrown away
     --debug            show the Python traceback of an error
 
-Exit codes: 0 done, 1 trouble found or an error of ours, 2 bad input, 76 training diverged, 130 interrupted.
+Exit codes: 0 done, 1 trouble found or an error of ours, 2 bad input, 75 terminated or 130 interrupted, with what was
+learned saved, 76 training diverged, 77 hangs.
 """
 
 import pathlib
@@ -36,7 +38,8 @@ import tempfile
 import warnings
 from typing import Any
 
-from jaxrec.errors import DivergedError, InputError
+from jaxrec.errors import InputError
+from jaxrec.machine import exits, signals, terminal
 
 
 def main(argv: list[str]) -> int:
@@ -68,15 +71,12 @@ def main(argv: list[str]) -> int:
             own = command_line.read_flags(command, options, words[1:]) if command else {}
             folder = options.workdir or ("/".join(("runs", *known, name)) if configured else None)
             return launch(config, folder and pathlib.Path(folder), options, command, own)
-    except (InputError, DivergedError, flags.Error) as error:
-        if "--debug" in argv:
+    except Exception as error:
+        known = (exits.BAD_INPUT, str(error)) if isinstance(error, flags.Error) else exits.told(error)
+        if "--debug" in argv or not known:
             raise
-        print(f"launch.py: {error}", file=sys.stderr)
-        return 76 if isinstance(error, DivergedError) else 2
-    except KeyboardInterrupt:
-        again = "begins anew" if command else "goes on from the last checkpoint"
-        print(f"launch.py: interrupted. The same command {again}.", file=sys.stderr)
-        return 130
+        print(f"launch.py: {known[1]}", file=sys.stderr)
+        return known[0]
 
 
 def doctor() -> int:
@@ -116,4 +116,8 @@ def launch(config: dict, workdir: pathlib.Path | None, options: Any, command: st
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    signals.install()
+    sys.stdout = terminal.Lasting(sys.stdout)
+    code = main(sys.argv[1:])
+    signals.ignore()
+    sys.exit(code)

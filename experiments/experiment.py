@@ -12,6 +12,7 @@ from experiments.settings.schema import experiment_module
 from jaxrec.data.batches import Batches
 from jaxrec.engine.loop import Hook
 from jaxrec.sharding import Parallel, data_parallel
+from jaxrec.tasks.skipping import skipping
 from jaxrec.tasks.task import State, Task
 from jaxrec.types import Array, Count, Pattern, Positive
 
@@ -31,6 +32,8 @@ class Train(NamedTuple):
     submodule: str | None = None  # which submodule of that run's network is all of this one's, such as "encoder"
     reinit: Pattern | None = None  # the paths of what is initialised all the same, such as "^Dense_1/"
     steps_per_call: Count | None = None  # that the devices take before they ask the host again; see compile_task
+    nonfinite: Literal["raise", "skip"] = "raise"  # at NaN or Inf: the run ends, or the step is not taken
+    skip_at_most: Count = 10  # steps in a row, before the run ends all the same
     evaluate_train: bool = True  # whether a finished run has metrics of the train split too: one more pass over it
     rule: Literal["replicate", "fsdp"] = "replicate"
     parallel: Literal["jit", "pmap"] = "jit"
@@ -77,4 +80,6 @@ def prepare(config: Mapping[str, Any]) -> tuple[Experiment, Train, Parallel]:
     build = imported(experiment_module(reads["experiment"])).build
     experiment = bound(build, {key: reads[key] for key in reads if key not in ("train", "experiment")})(train=train)
     reads.check_all_read()
+    if train.nonfinite == "skip":
+        experiment = experiment._replace(task=skipping(experiment.task))
     return experiment, train, parallel

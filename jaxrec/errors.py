@@ -12,7 +12,29 @@ class InputError(ValueError):
 
 
 class DivergedError(RuntimeError):
-    """A metric of training became NaN or infinite. `launch.py` prints the line and exits with code 76."""
+    """A metric or the state became NaN or infinite. `launch.py` prints the line and exits with code 76.
+
+    Args:
+      message: the line.
+      step: at which that was seen, the number of steps that were taken.
+    """
+
+    def __init__(self, message: str, step: int = 0):
+        super().__init__(message)
+        self.step = step
+
+
+class StoppedError(Exception):
+    """A signal asked a run to stop, and what it had learned is saved. `launch.py` exits with the signal's code.
+
+    Args:
+      number: of the signal.
+      step: that is saved.
+    """
+
+    def __init__(self, number: int, step: int):
+        super().__init__(f"stopped at step {step}")
+        self.number, self.step = number, step
 
 
 def did_you_mean(name: object, allowed: Iterable[str]) -> str:

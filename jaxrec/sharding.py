@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxrec.errors import InputError
@@ -84,15 +85,39 @@ class Parallel(NamedTuple):
         return {**self.repeatable, **({"xla_backend_optimization_level": 1} if self.on_cpu else {})}
 
     def everywhere(self, tree: PyTree) -> PyTree:
-        """Puts a host tree on every device, whole."""
-        return jax.device_put(tree, self.whole)
+        """Puts a host tree on every device, whole; each of several processes gives the same."""
+        if jax.process_count() == 1:
+            return jax.device_put(tree, self.whole)
+
+        def put(leaf: Any) -> jax.Array:
+            if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:  # it lies on all devices already
+                return jax.device_put(leaf, self.whole)
+            copies = [jax.device_put(leaf, device) for device in self.mesh.local_devices]
+            return jax.make_array_from_single_device_arrays(copies[0].shape, self.whole, copies)
+
+        return jax.tree.map(put, tree)
 
     def split(self, batch: PyTree, axis: int = 0) -> PyTree:
         """Puts a host batch on the devices, its axis B split over them; each of several processes gives its part."""
         sharding = NamedSharding(self.mesh, PartitionSpec(*[None] * axis, AXIS))
         if jax.process_count() == 1:
             return jax.device_put(batch, sharding)
-        return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(sharding, rows), batch)
+        own = self.mesh.local_devices
+
+        def put(rows: np.ndarray) -> jax.Array:
+            parts = map(jax.device_put, np.split(rows, len(own), axis), own)
+            size = rows.shape[axis] * self.mesh.size // len(own)
+            shape = (*rows.shape[:axis], size, *rows.shape[axis + 1 :])
+            return jax.make_array_from_single_device_arrays(shape, sharding, list(parts))
+
+        return jax.tree.map(put, batch)
+
+    def least(self, number: int) -> int:
+        """The least of the numbers that the processes give, each at the same place of the program."""
+        if jax.process_count() == 1:
+            return number
+        with jax.transfer_guard("allow"):
+            return int(multihost_utils.process_allgather(np.int32(number)).min())
 
     def settle(self, outputs: PyTree) -> PyTree:
         """Waits for the outputs of a step if no second one may be in flight, and returns them.
@@ -122,12 +147,18 @@ def data_parallel(
     """Splits every batch over `devices` (all by default).
 
     Raises:
-      InputError: pmap with any rule but replicate.
+      InputError: pmap with any rule but replicate, or in several processes.
     """
     devices = list(jax.devices() if devices is None else devices)
-    mesh = jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+    if jax.process_count() == 1:
+        mesh = jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+    else:  # the rows of a batch lie on the devices of the process that delivers them, in whatever order JAX counts them
+        devices.sort(key=lambda device: (device.process_index, device.id))
+        mesh = Mesh(devices, (AXIS,), axis_types=(AxisType.Auto,))
     if parallel == "jit":
         return Parallel(mesh, RULES[rule], lambda step: _split(step, mesh) if rule == "fsdp" else step)
+    if jax.process_count() > 1:
+        raise InputError("parallel = 'pmap' is for the devices of one process. Use parallel = 'jit' with several.")
     if rule != "replicate":
         raise InputError(f"parallel = 'pmap' with rule = '{rule}': pmap replicates the state. Use rule = 'replicate'.")
     return Parallel(mesh, replicate, lambda step: _per_device(step, devices))

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxrec.errors import InputError
 from jaxrec.types import PyTree
@@ -24,6 +25,17 @@ def paths(tree: PyTree) -> dict[str, Any]:
 def leaf_types(tree: PyTree) -> dict[str, str]:
     """Path -> type and shape of each leaf, {"Dense_0/kernel": "float32[784, 10]"}."""
     return {path: f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in paths(tree).items()}
+
+
+def copied(tree: PyTree) -> PyTree:
+    """The same arrays once more."""
+    return jax.tree.map(jnp.copy, tree)
+
+
+def all_finite(tree: PyTree) -> jax.Array:
+    """Whether no floating point number of a tree is NaN or infinite, a bool scalar."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)]
+    return jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in leaves] or True))
 
 
 def check_same(given: PyTree, wanted: PyTree, what: str) -> None:

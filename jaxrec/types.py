@@ -20,6 +20,7 @@ Batch = Mapping[str, Any]  # {"image": [B, H, W, C], "label": [B], "mask": [B], 
 Loss = Callable[[Any, Batch], Mapping[str, Array]]  # (outputs, batch) -> {"loss": [B], ...}
 
 Count = int  # a whole number, 1 or more
+Whole = int  # a whole number, 0 or more
 Seed = int  # a whole number from 0 to 2**32 - 1: JAX takes no more bits, and larger seeds would collide
 Positive = float  # finite and above 0
 NonNegative = float  # finite, 0 or more

@@ -36,7 +36,7 @@ ARROWS: dict[str, set[str]] = {
     "losses": {"layers"},
     "tasks": {"data", "losses", "metrics", "models", "sharding"},
     # what runs it, and what comes out
-    "engine": {"data", "metrics", "sharding", "tasks"},
+    "engine": {"data", "machine", "metrics", "sharding", "tasks"},
     "output": {"engine", "tasks"},
 }
 

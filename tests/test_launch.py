@@ -122,22 +122,28 @@ def test_a_run_of_an_older_version_goes_on_where_the_defaults_are_its_own(finish
 
 
 def test_a_killed_run_goes_on_to_the_same_bits(finished, tmp_path):
-    """SIGKILL at some step of the run, then the same command again."""
+    """SIGTERM at some step of the run, SIGKILL at another, and the same command again each time."""
     whole, _ = finished
     workdir = tmp_path / "killed"
     flags = [*SMALL, "--config.train.steps=1000", f"--workdir={workdir}"]
-    process = subprocess.Popen(
-        [sys.executable, "launch.py", *flags],
-        cwd=ROOT,
-        env={**os.environ, "JAX_NUM_CPU_DEVICES": "1"},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    for line in process.stdout:
-        if line.startswith("step 450/"):
-            process.send_signal(signal.SIGKILL)
-            break
-    process.wait()
+    for number, step in ((signal.SIGTERM, 200), (signal.SIGKILL, 450)):
+        process = subprocess.Popen(
+            [sys.executable, "launch.py", *flags],
+            cwd=ROOT,
+            env={**os.environ, "JAX_NUM_CPU_DEVICES": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for line in process.stdout:
+            if line.startswith(f"step {step}/"):
+                process.send_signal(number)
+                break
+        _, errors = process.communicate()
+        if number == signal.SIGTERM:
+            assert process.returncode == 75
+            stopped = int(re.fullmatch(r"launch.py: terminated: stopped at step (\d+)\. .*\n", errors)[1])
+            assert 200 <= stopped < 450
     process.stdout.close()
     done = run_alone(*flags)
     assert done.returncode == 0, done.stderr
@@ -146,7 +152,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(finished, tmp_path):
     assert (workdir / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
     first, second = (json.loads((folder / "result.json").read_text()) for folder in (whole, workdir))
     assert first["metrics"] == second["metrics"]
-    assert len(json.loads((workdir / "environment.json").read_text())) == 2  # a note for each process
+    assert len(json.loads((workdir / "environment.json").read_text())) == 3  # a note for each process
     resumed_at = int(done.stdout.partition("at step ")[2].partition(" ")[0])
     assert second["training_seconds"] > 0
     assert second["examples"] == first["examples"] == 16_000 > 16 * resumed_at

@@ -1,20 +1,24 @@
 """Carries an experiment out in a folder: train, choose on validation, test once, report."""
 
+import contextlib
 import functools
 import math
 import pathlib
-from collections.abc import Mapping
+import shutil
+import signal
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from experiments.experiment import FinishedRun, prepare
+from experiments import diverged
+from experiments.experiment import Experiment, FinishedRun, Train, prepare
 from experiments.settings.flags import completed
 from experiments.stored import NOTES, check_same_data, notes_of, weights_of
 from jaxrec.engine import hooks
-from jaxrec.engine.checkpoint import Checkpoints
-from jaxrec.engine.loop import fit
-from jaxrec.engine.program import Program, compile_task
-from jaxrec.errors import InputError
-from jaxrec.machine import startup
+from jaxrec.engine.checkpoint import Checkpoints, check_room
+from jaxrec.engine.loop import UNFINISHED, Pause, fit, newest
+from jaxrec.engine.program import Program, compile_task, state_template
+from jaxrec.errors import DivergedError, InputError, StoppedError
+from jaxrec.machine import signals, startup
 from jaxrec.output import records, report
 from jaxrec.output.progress import ProgressLine
 from jaxrec.output.records import Records
@@ -27,6 +31,7 @@ FREE = (
     *(f"config.train.{name}" for name in ("rule", "parallel", "keep", "steps_per_call", "evaluate_train")),
     "config.data.data_dir",
 )
+INTERRUPTED = "interrupted"  # where a run that is stopped between two moments leaves its state
 
 
 def run(
@@ -51,7 +56,8 @@ def run(
 
     Raises:
       InputError: the config does not fit the data, the devices or the folder.
-      DivergedError: a train metric is not finite.
+      DivergedError: a train metric or the state is not finite.
+      StoppedError: a signal came; the same command goes on.
     """
     experiment, train, parallel = prepare(config)
     table = experiment.table()  # before the folder is touched: this is where a model that fits no image says so
@@ -67,10 +73,13 @@ def run(
     with (
         owned(workdir, config, free=FREE, completed=completed, fresh=fresh),
         Checkpoints(workdir / "checkpoints", keep=train.keep, monitor=monitor, mode=experiment.mode) as checkpoints,
+        Checkpoints(workdir / INTERRUPTED) as interrupted,
     ):
-        start = checkpoints.latest() or 0
+        source, start = newest(checkpoints, interrupted)
         if start and (workdir / "result.json").exists():
             return report.show(workdir, "This run is finished; --fresh starts it anew.")
+        # The newest, the best, those that a save takes the place of, and what a signal leaves.
+        check_room(checkpoints.directory, state_template(experiment.task, experiment.train, parallel), train.keep + 3)
         write_environment(workdir, startup.device_line())
         if start and (workdir / NOTES).exists():  # an older version wrote it at the end
             check_same_data(workdir, notes_of(workdir, "--workdir"), experiment.notes)
@@ -84,13 +93,13 @@ def run(
             steps_per_call=train.steps_per_call,
             parallel=parallel,
         )
-        first = None
-        if train.init_from and not start:
-            first = _start_from(program, pathlib.Path(train.init_from), train.submodule, train.reinit)
-        before = checkpoints.metrics(start) if start else {}
+        first = start_of(program, train) if train.init_from and not start else None
+        before = source.metrics(start) if source else {}
         speed = hooks.Speed(before)
         with (
-            Records(workdir, start) as record,
+            _told(workdir, experiment, program, train, (checkpoints, interrupted)),
+            signals.deferred(),
+            Records(workdir, start - len(before.get(UNFINISHED, ()))) as record,
             ProgressLine(experiment.steps, start, first=experiment.headline) as progress,
         ):
             history = records.read(workdir / "metrics.jsonl")
@@ -104,23 +113,28 @@ def run(
                 steps=start if stopping.exhausted else until or experiment.steps,
                 state=first,
                 checkpoints=checkpoints,
+                pause=Pause(signals.is_asked, interrupted, [speed, hooks.save(interrupted, speed)]),
                 hooks=[
                     speed,
                     hooks.every(train.eval_every or epoch, hooks.evaluate(**validation)),
                     *experiment.watch(workdir),
                     record,
                     progress,
-                    hooks.stop_if_diverged,
+                    hooks.stop_if_skipping(train.skip_at_most) if train.nonfinite == "skip" else hooks.stop_if_diverged,
                     stopping,
                     lambda moment: saving(moment) if stopping.exhausted else periodically(moment),
                 ],
             )
+            checkpoints.wait()
+            interrupted.wait()
+        last = int(state.step)
+        if signals.asked() or (last < (until or experiment.steps) and not stopping.exhausted):
+            raise StoppedError(signals.asked() or signal.SIGTERM, last)  # another process of the job was asked
         if not finish:
             return 0
         if stopping.exhausted:
             print(f"Stopped early: {monitor} has not improved in {train.patience} evaluations.")
         best = checkpoints.best() if monitor else None
-        last = int(state.step)
         chosen = state if best in (None, last) else checkpoints.restore(program.template, best)
         left_out = () if train.evaluate_train else ("train",)
         measured = {split: batches for split, batches in experiment.splits.items() if split not in left_out}
@@ -137,14 +151,38 @@ def run(
             speed=speed,
             notes=experiment.notes,
         )
+        shutil.rmtree(workdir / INTERRUPTED)
         return report.show(workdir)
 
 
-def _start_from(program: Program, folder: pathlib.Path, submodule: str | None, reinit: str | None) -> State:
-    """A first state that holds what the run in `folder` has learned; says so."""
-    learned, step, average = weights_of(folder, "config.train.init_from")
-    learned = submodule_of(learned, submodule) if submodule else learned
-    state, text = transfer(program.init(), learned, reinit=reinit)
-    taken = f"{', its moving average' if average else ''}{f', submodule {submodule}' if submodule else ''}"
-    print(f"Starting from {folder}, step {step}{taken}: {text}")
+def start_of(program: Program, train: Train) -> State:
+    """The state before a run's first step, with what another run has learned where it starts from one; says so."""
+    if not train.init_from:
+        return program.init()
+    learned, step, average = weights_of(pathlib.Path(train.init_from), "config.train.init_from")
+    learned = submodule_of(learned, train.submodule) if train.submodule else learned
+    state, text = transfer(program.init(), learned, reinit=train.reinit)
+    taken = f"{', its moving average' if average else ''}{f', submodule {train.submodule}' if train.submodule else ''}"
+    print(f"Starting from {train.init_from}, step {step}{taken}: {text}")
     return state
+
+
+@contextlib.contextmanager
+def _told(
+    workdir: pathlib.Path,
+    experiment: Experiment,
+    program: Program,
+    train: Train,
+    kept: Sequence[Checkpoints],
+) -> Iterator[None]:
+    """Says of a run that diverges at which step it did."""
+    try:
+        yield
+    except DivergedError as error:
+        if train.nonfinite == "skip":  # all that was accepted is finite
+            raise
+        source, step = newest(*kept)
+        print(f"Training diverged. Repeating it from step {step} on, to find the first bad step.", flush=True)
+        state = source.restore(program.template, step) if source else start_of(program, train)
+        stop = min(error.step + 1, experiment.steps)
+        raise diverged.report(workdir, experiment, program, state, step, stop) or error from None

@@ -12,7 +12,19 @@ from experiments.settings.flags import literal
 from experiments.settings.schema import arguments_of, check_call
 from jaxrec.errors import InputError, did_you_mean
 
-COMMANDS = ("prepare", "show_data", "bench_data", "lr_find", "predict", "evaluate", "calibrate", "sample", "distance")
+COMMANDS = (
+    "prepare",
+    "show_data",
+    "bench_data",
+    "lr_find",
+    "predict",
+    "evaluate",
+    "calibrate",
+    "sample",
+    "distance",
+    "verify",
+    "replay",
+)
 GIVEN = ("config", "workdir")  # arguments that are no flags of the command's own
 
 

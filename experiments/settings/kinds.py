@@ -57,6 +57,7 @@ def _factors(value: Any) -> bool:
 # optax annotates its numbers, none of which may be negative, by the last two.
 KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "Count": ("a whole number, 1 or more", lambda v: _whole(v) and v >= 1),
+    "Whole": ("a whole number, 0 or more", lambda v: _whole(v) and v >= 0),
     "Positive": ("a number above 0", lambda v: _number(v) and v > 0),
     "NonNegative": ("a number, 0 or more", lambda v: _number(v) and v >= 0),
     "Rate": ("a number from 0 to below 1", lambda v: _number(v) and 0 <= v < 1),

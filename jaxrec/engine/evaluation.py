@@ -12,6 +12,7 @@ from jaxrec import metrics
 from jaxrec.data.batches import OWN, Batches
 from jaxrec.engine.lowering import lower
 from jaxrec.errors import InputError, check_is, described
+from jaxrec.machine.watchdog import beat
 from jaxrec.metrics import Metrics
 from jaxrec.sharding import Parallel
 from jaxrec.tasks.task import State
@@ -43,8 +44,13 @@ def evaluator(
     programs: dict[tuple, Callable] = {}  # by text and arguments
     known: dict[tuple, tuple[Measure, dict[str, str], Callable]] = {}  # measures seen, and what each was compiled to
 
-    def evaluate(state: State, batches: Batches, measure: Measure = own) -> dict[str, float | np.ndarray]:
-        """What `measure` finds over one pass. As under jit, what it closes over is read at its first call."""
+    def evaluate(
+        state: State, batches: Batches, measure: Measure = own, between: Callable[[], object] = lambda: None
+    ) -> dict[str, float | np.ndarray]:
+        """What `measure` finds over one pass. As under jit, what it closes over is read at its first call.
+
+        `between` is called between batches: what it raises ends the pass.
+        """
         check_is(batches, Batches, "evaluate and predict take batches, such as eval_batches makes of arrays")
         if batches.endless:
             raise InputError("These batches have no end: make them of the same arrays by eval_batches.")
@@ -82,6 +88,8 @@ def evaluator(
         with jax.transfer_guard("disallow"):
             for rows in itertools.chain([first], map(batches.host, range(1, batches.per_pass))):
                 jax.block_until_ready(found[-2:-1])  # no more than two batches hold their rows
+                beat()
+                between()
                 found.append(parallel.settle(step(state, data, parallel.split(rows), key)))
             return metrics.compute(found)
 

@@ -1,7 +1,8 @@
 """What the devices are fed: the rows of the next call are made, and put on the devices, while this one runs."""
 
+import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from typing import Any
 
@@ -15,23 +16,24 @@ class Feed:
         self.waited = 0.0  # seconds, in all
 
     def __call__(
-        self, make: Callable[..., PyTree], calls: Sequence[tuple[Any, ...]], finish: Callable[[], Any]
+        self, make: Callable[..., PyTree], calls: Iterable[tuple[Any, ...]], finish: Callable[[], Any]
     ) -> Iterator[PyTree]:
         """Yields make(*call) for each of the calls.
 
         Args:
           make: makes the rows of a call.
-          calls: its arguments.
+          calls: its arguments, asked for one call ahead.
           finish: waits until the devices have nothing left to do. What they do meanwhile is no waiting.
         """
         with futures.ThreadPoolExecutor(1, thread_name_prefix="feed") as pool:
-            coming = [pool.submit(make, *call) for call in calls[:1]]
-            for index in range(len(calls)):
+            calls = iter(calls)
+            coming = [pool.submit(make, *call) for call in itertools.islice(calls, 1)]
+            while coming:
                 if not coming[0].done():
                     finish()
                     began = time.perf_counter()
                     futures.wait(coming)
                     self.waited += time.perf_counter() - began
                 rows = coming.pop().result()
-                coming += [pool.submit(make, *call) for call in calls[index + 1 : index + 2]]
+                coming += [pool.submit(make, *call) for call in itertools.islice(calls, 1)]
                 yield rows

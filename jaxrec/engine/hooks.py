@@ -4,11 +4,12 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
+import jax
 import numpy as np
 
 from jaxrec.data.batches import Batches
 from jaxrec.engine.checkpoint import Checkpoints, score
-from jaxrec.engine.loop import Hook, Moment
+from jaxrec.engine.loop import UNFINISHED, Hook, Moment
 from jaxrec.errors import DivergedError
 
 MUCH = 0.2  # of the time
@@ -37,13 +38,35 @@ def evaluate(**splits: Batches) -> Hook:
 
 
 def stop_if_diverged(moment: Moment) -> None:
-    """Raises DivergedError where a train metric is not finite. Put before `save`, it keeps the last good checkpoint."""
+    """Raises DivergedError where a train metric or anything in the state is not finite."""
     for name, value in {**moment.scalars, **moment.arrays}.items():
         if name.startswith("train/") and not np.isfinite(value).all():
             raise DivergedError(
                 f"{name} is {value}: training diverged in steps {moment.previous} to {moment.step}. The checkpoints "
-                "before are kept. Lower the learning rate, or clip gradients."
+                "before are kept. Lower the learning rate, or clip gradients.",
+                moment.step,
             )
+    if not moment.finite():
+        raise DivergedError(
+            f"The state is not finite: training diverged in steps {moment.previous} to {moment.step}. The checkpoints "
+            "before are kept. Lower the learning rate, or clip gradients.",
+            moment.step,
+        )
+
+
+def stop_if_skipping(at_most: int) -> Hook:
+    """Returns a hook that raises DivergedError once `jaxrec.tasks.skipping` has skipped so many steps in a row."""
+
+    def hook(moment: Moment) -> None:
+        if moment.scalars["train/skipped_in_a_row"] >= at_most:
+            raise DivergedError(
+                f"{moment.scalars['train/skipped_in_a_row']:.0f} steps in a row, up to step {moment.step}, would have "
+                f"ended in numbers that are not finite and were skipped; {at_most} are too many. Lower the learning "
+                "rate, or clip gradients.",
+                moment.step,
+            )
+
+    return hook
 
 
 class EarlyStopping:
@@ -109,7 +132,7 @@ class Speed:
         self.seconds += moment.seconds
         self.waited += moment.waited
         self._moments += 1
-        share = moment.waited / moment.seconds
+        share = moment.waited / moment.seconds if moment.seconds else 0
         if share > MUCH and self._moments > 1 and not self._warned:  # at first the pipeline is empty
             self._warned = True
             moment.warnings.append(
@@ -124,9 +147,21 @@ class Speed:
 
 
 def save(checkpoints: Checkpoints, speed: Speed | None = None) -> Hook:
-    """Saves the state, with the scalars of this moment by which the best one is chosen, and the time it took so far."""
+    """Saves the state, with the scalars of this moment by which the best one is chosen, and the time it took so far.
+
+    The hook raises DivergedError instead where the state is not finite, or would not be after one step more: what is
+    saved can be gone on from.
+    """
 
     def hook(moment: Moment) -> None:
-        checkpoints.save(moment.step, moment.state, {**moment.scalars, **(speed.spent if speed else {})})
+        if not moment.sound():
+            raise DivergedError(
+                f"The state after step {moment.step} is not finite, or is not after one step more: it is not saved. "
+                "The checkpoints before are kept. Lower the learning rate, or clip gradients.",
+                moment.step,
+            )
+        unfinished = [[np.asarray(leaf).tolist() for leaf in jax.tree.leaves(found)] for found in moment.unfinished]
+        more = {UNFINISHED: unfinished} if unfinished else {}
+        checkpoints.save(moment.step, moment.state, {**moment.scalars, **(speed.spent if speed else {}), **more})
 
     return hook

@@ -1,7 +1,8 @@
 """A task compiled for some devices and data: everything that a loop calls, each step function compiled once."""
 
 import functools
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -13,12 +14,13 @@ from jaxrec.data.checks import check_classes
 from jaxrec.engine.evaluation import evaluator
 from jaxrec.engine.feeding import Feed
 from jaxrec.engine.lowering import Lowered, lower, placer
-from jaxrec.engine.steps import several_steps, slow_in_a_loop, steps_of
+from jaxrec.engine.steps import several_steps, slow_in_a_loop, steps_in_time, steps_of
 from jaxrec.errors import InputError, check_is
+from jaxrec.machine.watchdog import beat
 from jaxrec.metrics import Metrics
 from jaxrec.sharding import Parallel, data_parallel
 from jaxrec.tasks.task import State, Task
-from jaxrec.trees import paths
+from jaxrec.trees import all_finite, copied, paths
 from jaxrec.types import Array, Batch, PyTree
 
 
@@ -28,15 +30,22 @@ class Program(NamedTuple):
     init: Callable[[], State]  # the state before the first step
     # takes steps [first, stop); uses the state up
     train: Callable[[State, int, int], tuple[State, dict[str, float | np.ndarray]]]
+    # the same, one entry of statistics for each step; ends before `stop` where asked() is true: (..., asked=never)
+    take: Callable[..., tuple[State, list[Metrics]]]
+    means: Callable[[Sequence[Metrics]], dict[str, float | np.ndarray]]  # of the statistics of several steps
     # (state, batches, measure=the task's): one exact pass over a split; `measure` is any (state, batch, key) -> Metrics
     evaluate: Callable[..., dict[str, float | np.ndarray]]
     predict: Callable[[State, Batches], PyTree]  # what the task predicts, [N, ...] for the split's examples in order
     on: Callable[[Batches], "Program"]  # the same, trained on other batches of the same arrays; compiles nothing
+    finite: Callable[[State], bool]  # whether all of a state is
+    sound: Callable[[State], bool]  # whether it is, and stays so for one step more; leaves the state usable
     template: State  # shapes, types and shardings of a state
+    statistics: Metrics  # shapes and types of what a step finds
     batch_size: int
     log_every: int
     compiled: list[str]  # what was compiled so far, by name
     waited: Callable[[], float]  # seconds that the devices have waited for data so far
+    least: Callable[[int], int]  # the least of the numbers that the processes give
 
 
 def compile_task(
@@ -86,9 +95,12 @@ def compile_task(
         return parallel.everywhere(np.int32(count))
 
     def lower_steps(at_once: int) -> Lowered:
-        arguments = (template, data, rows_of(train, 0, 1, at_once), placed(1), key)
+        arguments = (template, data, probe_of(at_once), placed(1), key)
         options = {"out_shardings": (shardings, parallel.whole), "compiler_options": parallel.repeatable}
         return lower(several_steps(train_step, at_once), *arguments, place=place, donate_argnums=0, **options)
+
+    def probe_of(at_once: int) -> PyTree:
+        return parallel.split(jax.tree.map(lambda row: np.stack([row] * at_once), first_rows), axis=1)
 
     def rows_of(batches: Batches, first: int, count: int, at_once: int) -> PyTree:
         hosted = [batches.host(index) for index in range(first, first + count)]
@@ -104,7 +116,10 @@ def compile_task(
     if steps_per_call is None and parallel.on_cpu and slow_in_a_loop(lowered.text):
         at_once, lowered = 1, lower_steps(1)
     compiled.append("train_step")
-    steps = lowered.compile()
+    steps, probe = lowered.compile(), probe_of(at_once)
+
+    statistics = jax.tree.map(lambda out: jax.ShapeDtypeStruct(out.shape[1:], out.dtype), lowered.stage.out_info[1])
+    seconds_per_step: float | None = None  # as known from the latest calls
 
     @functools.cache
     def compiled_init() -> Callable:
@@ -117,22 +132,68 @@ def compile_task(
         return parallel.settle(compiled_init()(key, data, rows))
 
     def take_steps(
+        batches: Batches, state: State, first: int, stop: int, asked: Callable[[], bool] = lambda: False
+    ) -> tuple[State, list[Metrics]]:
+        nonlocal seconds_per_step
+        parts: list[Metrics] = []
+        counts: list[int] = []
+
+        def calls() -> Iterator[tuple[Batches, int, int, int]]:
+            index = first
+            while index < stop:
+                count = min(steps_in_time(at_once, seconds_per_step), stop - index)
+                count = parallel.least(0 if asked() else count)
+                if not count:
+                    return
+                counts.append(count)
+                yield batches, index, count, at_once
+                index += count
+
+        began = time.perf_counter()
+        for rows in feed(rows_of, calls(), lambda: jax.block_until_ready(parts[-1:])):
+            jax.block_until_ready(parts[-2:-1])  # no more than two calls hold their rows
+            if parts[1:]:
+                seconds_per_step = (time.perf_counter() - began) / sum(counts[: len(parts) - 1])
+            state, part = parallel.settle(steps(state, data, rows, placed(counts[len(parts)]), key))
+            parts.append(part)
+            beat()
+        each = zip(jax.device_get(parts), counts, strict=True)
+        return state, [_entry(part, index) for part, count in each for index in range(count)]
+
+    def means(taken: Sequence[Metrics]) -> dict[str, float | np.ndarray]:
+        """What several steps found."""
+        found = metrics.compute(taken)
+        if not all(np.isfinite(value).all() for value in found.values()):
+            _check_labels(task, template, train)
+        return found
+
+    def take_and_tell(
         batches: Batches, state: State, first: int, stop: int
     ) -> tuple[State, dict[str, float | np.ndarray]]:
-        parts: list[Metrics] = []
-        counts = [min(at_once, stop - index) for index in range(first, stop, at_once)]
-        calls = [
-            (batches, index, count, at_once) for index, count in zip(range(first, stop, at_once), counts, strict=True)
-        ]
-        for count, rows in zip(counts, feed(rows_of, calls, lambda: jax.block_until_ready(parts[-1:])), strict=True):
-            jax.block_until_ready(parts[-2:-1])  # no more than two calls hold their rows
-            state, part = parallel.settle(steps(state, data, rows, placed(count), key))
-            parts.append(part)
-        each = zip(jax.device_get(parts), counts, strict=True)
-        found = metrics.compute([_entry(part, index) for part, count in each for index in range(count)])
-        if not all(np.isfinite(value).all() for value in found.values()):
-            _check_labels(task, template, batches)
-        return state, found
+        state, taken = take_steps(batches, state, first, stop)
+        return state, means(taken)
+
+    @functools.cache
+    def compiled_finite() -> Callable[[State], Array]:
+        compiled.append("finite")
+        return jax.jit(all_finite, out_shardings=parallel.whole).lower(template).compile()
+
+    @functools.cache
+    def compiled_copy() -> Callable[[State], State]:
+        compiled.append("copy")
+        return jax.jit(copied, out_shardings=shardings).lower(template).compile()
+
+    def finite(state: State) -> bool:
+        """Whether all of a state is finite."""
+        return bool(jax.device_get(parallel.settle(compiled_finite()(state))))
+
+    def sound(state: State) -> bool:
+        """Whether a state is finite, and stays so for a step more: parameters of 1e35 are finite, and lost."""
+        if not finite(state):
+            return False
+        # The batch of step 0, which is the same for every run that comes by this state.
+        after, part = parallel.settle(steps(compiled_copy()(state), data, probe, placed(1), key))
+        return finite(after) and bool(all_finite(_entry(jax.device_get(part), 0)))
 
     def on(batches: Batches) -> Program:
         """The same programs, trained on other batches of the same arrays: another fold, another seed of the order."""
@@ -142,7 +203,9 @@ def compile_task(
                 f"Program.on: these batches are of other arrays, or of {batches.batch_size} examples instead of "
                 f"{train.batch_size}, or go through another transform. Compile the task for them."
             )
-        return program._replace(train=functools.partial(take_steps, batches))
+        return program._replace(
+            train=functools.partial(take_and_tell, batches), take=functools.partial(take_steps, batches)
+        )
 
     evaluate = evaluator(task.eval_step, template, key, parallel=parallel, place=place, compiled=compiled)
 
@@ -163,9 +226,24 @@ def compile_task(
             raise InputError("This task predicts nothing: give it a `predict_step`, (state, batch, key) -> [B, ...].")
         return evaluate(state, batches, predicted)["outputs"]
 
-    train_on_all, waited = functools.partial(take_steps, train), lambda: feed.waited
-    known = (template, train.batch_size, log_every, compiled, waited)
-    program = Program(first_state, train_on_all, evaluate, predict, on, *known)
+    program = Program(
+        init=first_state,
+        train=functools.partial(take_and_tell, train),
+        take=functools.partial(take_steps, train),
+        means=means,
+        evaluate=evaluate,
+        predict=predict,
+        on=on,
+        finite=finite,
+        sound=sound,
+        template=template,
+        statistics=statistics,
+        batch_size=train.batch_size,
+        log_every=log_every,
+        compiled=compiled,
+        waited=lambda: feed.waited,
+        least=parallel.least,
+    )
     return program
 
 

@@ -17,12 +17,20 @@ from jaxrec.types import Array, PyTree
 # A tenth of both costs is little; more steps would only delay Ctrl-C.
 STEPS_PER_CALL = 10
 BYTES_PER_CALL = 64 * 2**20  # of rows: such a call takes long enough by itself
+SECONDS_PER_CALL = 0.5  # of steps that take longer a call has one: whoever wants the run to stop waits for two calls
 
 
 def steps_of(rows: PyTree) -> int:
     """How many steps one call takes, where a step's rows are these."""
     size = sum(row.nbytes for row in jax.tree.leaves(rows))
     return max(1, min(STEPS_PER_CALL, BYTES_PER_CALL // max(size, 1)))
+
+
+def steps_in_time(at_once: int, seconds_per_step: float | None) -> int:
+    """How many of up to `at_once` steps a call takes so that it does not take long; one while nothing is known."""
+    if seconds_per_step is None:
+        return 1
+    return max(1, min(at_once, int(SECONDS_PER_CALL / max(seconds_per_step, 1e-9))))
 
 
 def several_steps(train_step: Callable, at_once: int) -> Callable:

@@ -60,6 +60,25 @@ class Mean(NamedTuple):
         return mean if mean.ndim else float(mean)
 
 
+class Largest(NamedTuple):
+    """The largest value that any batch had: merged by the maximum."""
+
+    value: Array  # []
+
+    def across(self, axis: str) -> "Largest":
+        """The largest over devices."""
+        return jax.lax.pmax(self, axis)
+
+    @classmethod
+    def merge(cls, parts: Sequence["Largest"]) -> "Largest":
+        """The largest of several batches."""
+        return cls(np.max([part.value for part in parts]))
+
+    def compute(self) -> float:
+        """The value."""
+        return float(self.value)
+
+
 class Rows(NamedTuple):
     """Arrays with a row for each example, such as codes: merged by concatenation, in the order of the pass."""
 

@@ -1,0 +1,38 @@
+"""How a process ends: its exit codes, and errors in one line."""
+
+import errno
+import os
+import shutil
+
+from jaxrec.errors import DivergedError, InputError, StoppedError, reason
+from jaxrec.machine import signals
+
+OTHER, BAD_INPUT, DIVERGED, HANGS = 1, 2, 76, 77  # beside 0 and those of `signals.CODES`
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory", "Unable to allocate", "std::bad_alloc")
+
+
+def told(error: BaseException) -> tuple[int, str] | None:
+    """The exit code and the line of an error that the user can do something about; None of any other."""
+    if isinstance(error, StoppedError):
+        name = signals.NAMES[error.number]
+        return signals.CODES[
+            error.number
+        ], f"{name}: stopped at step {error.step}. The same command goes on from there."
+    if isinstance(error, DivergedError):
+        return DIVERGED, str(error)
+    if isinstance(error, InputError):
+        return BAD_INPUT, str(error)
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        place = os.path.dirname(os.path.abspath(error.filename)) if error.filename else "."
+        free = shutil.disk_usage(place if os.path.isdir(place) else ".").free
+        return OTHER, f"{reason(error)}: {free:,} bytes are free. Make room; the same command goes on."
+    if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM) and error.filename:
+        return BAD_INPUT, f"{reason(error)}. Name a folder that can be written."
+    if isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY):
+        return OTHER, (
+            f"out of memory ({reason(error)[:200]}). Lower config.train.batch_size, set config.accumulate to take a "
+            "batch in parts, use a smaller model or images (config.data.size), or more devices, config.train.rule=fsdp."
+        )
+    return None
