@@ -16,6 +16,7 @@ from jaxrec.data.batches import Batches
 from jaxrec.engine.checkpoint import Checkpoints
 from jaxrec.engine.program import Program
 from jaxrec.errors import InputError, check_is
+from jaxrec.machine.agreement import check_same_state
 from jaxrec.machine.signals import clock
 from jaxrec.metrics import Metrics
 from jaxrec.tasks.task import State
@@ -108,6 +109,7 @@ def fit(
         state = source.restore(program.template, saved)
     else:
         state = program.init() if state is None else _copied(state, program.template)
+    check_same_state(state)
     taken = pause.saved(program, saved) if pause and source is pause.checkpoints else []
 
     def asked() -> bool:
@@ -153,8 +155,7 @@ def fit(
             if step > saved:
                 _call(pause.hooks, moment._replace(examples=0, seconds=0.0, waited=0.0))
             return state
-        taken = []
-        if finite and not all(np.isfinite(value).all() for value in means.values()):
+        if finite and not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(taken)):
             finite = False
             warnings.warn(
                 f"Not all train metrics are finite in steps {previous} to {step}, and the run goes on. Look at rate "
@@ -163,6 +164,7 @@ def fit(
             )
         if stop:
             break
+        taken = []
     return state
 
 
