@@ -27,6 +27,12 @@ Options:
     --fresh            move an old run in the workdir aside first; nothing is deleted
     --smoke            2 steps through every phase (train, eval, save, restore), in a folder thrown away
     --debug            show the Python traceback of an error
+    --processes=N      N processes on this machine that are one run, and end together; docs/clusters.md has other ways:
+    --cluster          one of the processes that SLURM, Open MPI, Kubernetes or a TPU pod has started
+    --coordinator=HOST:PORT --process_id=K    one of N --processes, which meet at process 0's address
+    --restarts=K       start anew after a failure, K times in a row at most that bring no new checkpoint
+    --hang_seconds=S   end with code 77 where nothing goes on for so long; 600 with several processes, 0: never
+    --join_seconds=S   how long processes wait for each other at the start; 300
 
 Exit codes: 0 done, 1 trouble found or an error of ours, 2 bad input, 75 terminated or 130 interrupted, with what was
 learned saved, 76 training diverged, 77 hangs.
@@ -34,11 +40,8 @@ learned saved, 76 training diverged, 77 hangs.
 
 import pathlib
 import sys
-import tempfile
 import warnings
-from typing import Any
 
-from jaxrec.errors import InputError
 from jaxrec.machine import exits, signals, terminal
 
 
@@ -53,6 +56,7 @@ def main(argv: list[str]) -> int:
 
     from experiments.settings import command_line
     from experiments.settings.flags import allowing, from_flags
+    from experiments.start import start
 
     warnings.formatwarning = lambda text, *_: f"WARNING: {text}\n"  # where it was raised, a user need not know
     command = next((word for word in argv if word in command_line.COMMANDS), "")
@@ -70,7 +74,7 @@ def main(argv: list[str]) -> int:
                 raise command_line.not_understood(command, words)
             own = command_line.read_flags(command, options, words[1:]) if command else {}
             folder = options.workdir or ("/".join(("runs", *known, name)) if configured else None)
-            return launch(config, folder and pathlib.Path(folder), options, command, own)
+            return start(argv, config, folder and pathlib.Path(folder), options, command, own)
     except Exception as error:
         known = (exits.BAD_INPUT, str(error)) if isinstance(error, flags.Error) else exits.told(error)
         if "--debug" in argv or not known:
@@ -88,36 +92,7 @@ def doctor() -> int:
     return 1 if troubles else 0
 
 
-def launch(config: dict, workdir: pathlib.Path | None, options: Any, command: str, own: dict[str, Any]) -> int:
-    """Starts JAX and carries a command or a config out; `--smoke` stops a run halfway once, so that it resumes too."""
-    from experiments.commands.repeat import repeat
-    from experiments.commands.run import run
-    from experiments.settings.command_line import call, takes
-    from jaxrec.machine import startup
-
-    startup.select_platform(options.platform)
-    print(*filter(None, (startup.device_line(), startup.use_compile_cache())), sep="\n", flush=True)
-    given = [f"--{name}" for name in ("seeds", "fresh", "smoke") if options[name].value]
-    given += ["--workdir"] * bool(command and options.workdir and not takes(command, "workdir"))
-    if given and (command or {"--seeds", "--smoke"} <= set(given)):
-        raise InputError(f"{' and '.join([*given, *[command] * bool(command)])} do not go together. Leave one out.")
-    if command:
-        return call(command, config, workdir, own)
-    if options.seeds:
-        return repeat(config, workdir, seeds=options.seeds, fresh=options.fresh)
-    if not options.smoke:
-        return run(config, workdir, fresh=options.fresh)
-    config = {**config, "train": {**config["train"], "log_every": 1, "eval_every": 1}}
-    with tempfile.TemporaryDirectory() as folder:
-        for steps in (1, 2):  # without the measurements of a finished run, which may take as long as they do in full
-            run(config, pathlib.Path(folder, "run"), until=steps, finish=False)
-    print("The smoke test went through train, eval, save and restore; its folder is gone.")
-    return 0
-
-
 if __name__ == "__main__":
     signals.install()
     sys.stdout = terminal.Lasting(sys.stdout)
-    code = main(sys.argv[1:])
-    signals.ignore()
-    sys.exit(code)
+    exits.end(lambda: main(sys.argv[1:]))

@@ -1,5 +1,6 @@
 """Trees of arrays by the paths of their leaves."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -25,6 +26,15 @@ def paths(tree: PyTree) -> dict[str, Any]:
 def leaf_types(tree: PyTree) -> dict[str, str]:
     """Path -> type and shape of each leaf, {"Dense_0/kernel": "float32[784, 10]"}."""
     return {path: f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in paths(tree).items()}
+
+
+def differences(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(path with dots, old value, new value) where two plain values, nested dictionaries or none, differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in {**old, **new}:
+            yield from differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+    elif old != new:
+        yield path, old, new
 
 
 def copied(tree: PyTree) -> PyTree:

@@ -6,8 +6,11 @@ import math
 import pathlib
 import shutil
 import signal
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import jax
 
 from experiments import diverged
 from experiments.experiment import Experiment, FinishedRun, Train, prepare
@@ -19,10 +22,11 @@ from jaxrec.engine.loop import UNFINISHED, Pause, fit, newest
 from jaxrec.engine.program import Program, compile_task, state_template
 from jaxrec.errors import DivergedError, InputError, StoppedError
 from jaxrec.machine import signals, startup
+from jaxrec.machine.agreement import all_are_here, check_agreement
 from jaxrec.output import records, report
 from jaxrec.output.progress import ProgressLine
 from jaxrec.output.records import Records
-from jaxrec.output.workdir import owned, write_environment, write_json
+from jaxrec.output.workdir import owned, versions, write_environment, write_json
 from jaxrec.tasks.task import State
 from jaxrec.tasks.transfer import submodule_of, transfer
 
@@ -71,19 +75,20 @@ def run(
             raise InputError(f"train.{name} = {value!r} is for a run that train.init_from starts from: set both.")
     epoch = experiment.train.per_pass
     with (
-        owned(workdir, config, free=FREE, completed=completed, fresh=fresh),
+        _owned(workdir, config, fresh=fresh) as own,
         Checkpoints(workdir / "checkpoints", keep=train.keep, monitor=monitor, mode=experiment.mode) as checkpoints,
         Checkpoints(workdir / INTERRUPTED) as interrupted,
     ):
         source, start = newest(checkpoints, interrupted)
+        check_agreement({"config": config, "versions": versions(), "data": experiment.notes, "checkpoint": start})
         if start and (workdir / "result.json").exists():
             return report.show(workdir, "This run is finished; --fresh starts it anew.")
         # The newest, the best, those that a save takes the place of, and what a signal leaves.
         check_room(checkpoints.directory, state_template(experiment.task, experiment.train, parallel), train.keep + 3)
-        write_environment(workdir, startup.device_line())
+        write_environment(own, startup.device_line())
         if start and (workdir / NOTES).exists():  # an older version wrote it at the end
             check_same_data(workdir, notes_of(workdir, "--workdir"), experiment.notes)
-        write_json(workdir / NOTES, experiment.notes)
+        write_json(own / NOTES, experiment.notes)
         print(table if not start else f"Resuming {workdir} at step {start} of {experiment.steps}.")
         program = compile_task(
             experiment.task,
@@ -96,13 +101,14 @@ def run(
         first = start_of(program, train) if train.init_from and not start else None
         before = source.metrics(start) if source else {}
         speed = hooks.Speed(before)
+        recorded = start - len(before.get(UNFINISHED, ()))
+        history = [record for record in records.read(workdir / "metrics.jsonl") if record["step"] <= recorded]
         with (
-            _told(workdir, experiment, program, train, (checkpoints, interrupted)),
+            _told(own, experiment, program, train, (checkpoints, interrupted)),
             signals.deferred(),
-            Records(workdir, start - len(before.get(UNFINISHED, ()))) as record,
+            Records(own, recorded) as record,
             ProgressLine(experiment.steps, start, first=experiment.headline) as progress,
         ):
-            history = records.read(workdir / "metrics.jsonl")
             stopping = hooks.EarlyStopping(
                 monitor, mode=experiment.mode, patience=train.patience or math.inf, history=history
             )
@@ -117,7 +123,7 @@ def run(
                 hooks=[
                     speed,
                     hooks.every(train.eval_every or epoch, hooks.evaluate(**validation)),
-                    *experiment.watch(workdir),
+                    *experiment.watch(own),
                     record,
                     progress,
                     hooks.stop_if_skipping(train.skip_at_most) if train.nonfinite == "skip" else hooks.stop_if_diverged,
@@ -139,20 +145,36 @@ def run(
         left_out = () if train.evaluate_train else ("train",)
         measured = {split: batches for split, batches in experiment.splits.items() if split not in left_out}
         metrics = {split: program.evaluate(chosen, batches) for split, batches in measured.items()}
-        finished = FinishedRun(chosen, experiment.splits, functools.partial(program.evaluate, chosen), workdir)
+        finished = FinishedRun(chosen, experiment.splits, functools.partial(program.evaluate, chosen), own)
         for split, found in experiment.analyse(finished).items():
             metrics[split] = {**metrics.get(split, {}), **found}
         print(startup.cache_line())
         report.write(
-            workdir,
+            own,
             step=best or last,
             metrics=metrics,
             headline=experiment.headline,
             speed=speed,
             notes=experiment.notes,
         )
-        shutil.rmtree(workdir / INTERRUPTED)
-        return report.show(workdir)
+        shutil.rmtree(own / INTERRUPTED, ignore_errors=True)
+        return report.show(own)
+
+
+@contextlib.contextmanager
+def _owned(workdir: pathlib.Path, config: Mapping[str, Any], *, fresh: bool) -> Iterator[pathlib.Path]:
+    """The folder that this process writes into: the run's own, or one that is thrown away where process 0 has that.
+
+    So all processes do the same, and no line needs to know which process it runs in. Checkpoints are written by all.
+    """
+    if jax.process_index() == 0:
+        with owned(workdir, config, free=FREE, completed=completed, fresh=fresh):
+            all_are_here("the folder is owned")
+            yield workdir
+    else:
+        with tempfile.TemporaryDirectory() as scratch:
+            all_are_here("the folder is owned")
+            yield pathlib.Path(scratch)
 
 
 def start_of(program: Program, train: Train) -> State:

@@ -75,7 +75,13 @@ def flags_of(command: str) -> flags.FlagValues:
     flags.DEFINE_enum("platform", None, ["cpu", "gpu", "tpu"], "", flag_values=options)
     flags.DEFINE_multi_string("allow", [], "", flag_values=options)
     flags.DEFINE_integer("seeds", None, "", lower_bound=1, flag_values=options)
-    for name in ("fresh", "smoke", "debug"):
+    for name in ("processes", "process_id", "restarts"):
+        least = {"processes": 1}.get(name, 0)
+        flags.DEFINE_integer(name, None, "", lower_bound=least, flag_values=options)
+    flags.DEFINE_string("coordinator", None, "", flag_values=options)
+    flags.DEFINE_float("join_seconds", 300, "", lower_bound=1, flag_values=options)
+    flags.DEFINE_float("hang_seconds", None, "", lower_bound=0, flag_values=options)
+    for name in ("fresh", "smoke", "debug", "cluster"):
         flags.DEFINE_bool(name, False, "", flag_values=options)
     for name, kinds in _own(command).items() if command else ():
         if "bool" in kinds:

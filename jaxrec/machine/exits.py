@@ -3,6 +3,10 @@
 import errno
 import os
 import shutil
+import sys
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
 
 from jaxrec.errors import DivergedError, InputError, StoppedError, reason
 from jaxrec.machine import signals
@@ -10,6 +14,7 @@ from jaxrec.machine import signals
 OTHER, BAD_INPUT, DIVERGED, HANGS = 1, 2, 76, 77  # beside 0 and those of `signals.CODES`
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+LOST = ("Gloo", "NCCL", "coordination service", "CoordinationService")  # who says that another process is gone
 NO_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory", "Unable to allocate", "std::bad_alloc")
 
 
@@ -35,4 +40,26 @@ def told(error: BaseException) -> tuple[int, str] | None:
             f"out of memory ({reason(error)[:200]}). Lower config.train.batch_size, set config.accumulate to take a "
             "batch in parts, use a smaller model or images (config.data.size), or more devices, config.train.rule=fsdp."
         )
+    if any(words in str(error) for words in LOST):
+        return OTHER, f"another process of this job has ended, or cannot be reached ({reason(error)[:200]})."
     return None
+
+
+def end(main: Callable[[], int]) -> NoReturn:
+    """Ends this process with the exit code that `main` returns.
+
+    Without success it ends at once: JAX would wait for the other processes of a job, and they for this one.
+    """
+    try:
+        code = main()
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else OTHER
+    except BaseException:
+        traceback.print_exc()
+        code = OTHER
+    signals.ignore()
+    if code:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit()

@@ -44,7 +44,8 @@ def device_line() -> str:
         devices = jax.devices()
     except RuntimeError as error:
         raise InputError(f"JAX does not start: {reason(error)[:200]} See launch.py doctor.") from None
-    line = f"{devices[0].platform} x {len(devices)} ({f'{cores()} cores' if on_cpu() else devices[0].device_kind})"
+    count = f"{len(devices)} in {jax.process_count()} processes" if jax.process_count() > 1 else len(devices)
+    line = f"{devices[0].platform} x {count} ({f'{cores()} cores' if on_cpu() else devices[0].device_kind})"
     if on_cpu() and gpu_card() and not _cpu_on_purpose():
         line += (
             "\nWARNING: this machine has a GPU and JAX runs on the CPU. Install the plugin, pip install -e '.[cuda]', "

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from jaxrec.errors import InputError, reason
+from jaxrec.trees import differences
 
 PACKAGES = ("jaxrec", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
 REMEDY = "The file is damaged: put it back as it was, take it away, or name another run."
@@ -57,12 +58,11 @@ def owned(
         file = workdir / "config.json"
         if file.exists() and any((workdir / "checkpoints").glob("[0-9]*")):  # else there is nothing to lose
             found = _as_stored(completed(read_json(file)))
-            differences = [
-                f"{key}: {old!r} -> {new!r}" for key, old, new in _differences(found, wanted) if key not in free
-            ]
-            if differences:
+            pairs = differences(found, wanted, "config")
+            changed = [f"{key}: {old!r} -> {new!r}" for key, old, new in pairs if key not in free]
+            if changed:
                 raise InputError(
-                    f"--workdir={workdir} holds a run of another config ({'; '.join(differences)}). Name another "
+                    f"--workdir={workdir} holds a run of another config ({'; '.join(changed)}). Name another "
                     f"folder, repeat that run with --config={file}, or move it aside with --fresh."
                 )
         write_json(file, wanted)
@@ -75,20 +75,25 @@ def write_environment(workdir: pathlib.Path, devices: str) -> None:
     with contextlib.suppress(OSError):  # a machine without git
         here = pathlib.Path(__file__).parent
         commit = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False).stdout.strip()
-    versions = {}
-    for package in PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
     environment = {
         "command": sys.argv,
         "devices": devices,
         "git": commit or None,
         "platform": platform.platform(),
         "python": platform.python_version(),
-        "versions": versions,
+        "versions": versions(),
     }
     file = workdir / "environment.json"
     write_json(file, [*(read_json(file, list) if file.exists() else []), environment])
+
+
+def versions() -> dict[str, str]:
+    """The packages whose version may make a difference to what a run finds."""
+    found = {}
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
 
 
 def read_json(file: pathlib.Path, kind: type = dict, keys: Mapping[str, type] = {}) -> Any:
@@ -148,12 +153,3 @@ def _locked(workdir: pathlib.Path) -> Iterator[None]:
 def _as_stored(settings: Mapping[str, Any]) -> Any:
     """Settings as they come back from JSON."""
     return json.loads(json.dumps(settings))
-
-
-def _differences(old: Any, new: Any, path: str = "config") -> Iterator[tuple[str, Any, Any]]:
-    """(key, old value, new value) where two plain configs differ."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in {**old, **new}:
-            yield from _differences(old.get(key), new.get(key), f"{path}.{key}")
-    elif old != new:
-        yield path, old, new
