@@ -26,6 +26,7 @@ class Train(NamedTuple):
     log_every: Count = 50  # steps
     eval_every: Count | None = None  # steps, rounded up to a multiple of log_every; an epoch by default
     save_every: Count | None = None  # likewise; as eval_every by default, since only what is saved can be the best
+    save_seconds: Positive | None = None  # since the save before, unless this state is the best so far; else each one
     keep: Count = 1  # how many of the newest checkpoints, besides the best
     patience: Count | None = None  # evaluations without improvement after which the run ends early
     init_from: str | None = None  # the folder of a run whose parameters this one starts from

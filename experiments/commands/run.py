@@ -32,7 +32,10 @@ from jaxrec.tasks.transfer import submodule_of, transfer
 
 # What a run is, its config says; these say where and how, and may change when it goes on.
 FREE = (
-    *(f"config.train.{name}" for name in ("rule", "parallel", "keep", "steps_per_call", "evaluate_train")),
+    *(
+        f"config.train.{name}"
+        for name in ("rule", "parallel", "keep", "save_seconds", "steps_per_call", "evaluate_train")
+    ),
     "config.data.data_dir",
 )
 INTERRUPTED = "interrupted"  # where a run that is stopped between two moments leaves its state
@@ -75,7 +78,7 @@ def run(
             raise InputError(f"train.{name} = {value!r} is for a run that train.init_from starts from: set both.")
     epoch = experiment.train.per_pass
     with (
-        _owned(workdir, config, fresh=fresh) as own,
+        _owned(workdir, config, fresh=fresh) as (own, changed),
         Checkpoints(workdir / "checkpoints", keep=train.keep, monitor=monitor, mode=experiment.mode) as checkpoints,
         Checkpoints(workdir / INTERRUPTED) as interrupted,
     ):
@@ -85,11 +88,14 @@ def run(
             return report.show(workdir, "This run is finished; --fresh starts it anew.")
         # The newest, the best, those that a save takes the place of, and what a signal leaves.
         check_room(checkpoints.directory, state_template(experiment.task, experiment.train, parallel), train.keep + 3)
-        write_environment(own, startup.device_line())
+        write_environment(
+            own, startup.device_line(), step=start, changed=changed, data=experiment.notes.get("contents")
+        )
         if start and (workdir / NOTES).exists():  # an older version wrote it at the end
             check_same_data(workdir, notes_of(workdir, "--workdir"), experiment.notes)
         write_json(own / NOTES, experiment.notes)
-        print(table if not start else f"Resuming {workdir} at step {start} of {experiment.steps}.")
+        others = f" Changed: {', '.join(changed)}." if changed else ""
+        print(table if not start else f"Resuming {workdir} at step {start} of {experiment.steps}.{others}")
         program = compile_task(
             experiment.task,
             experiment.train,
@@ -113,7 +119,15 @@ def run(
                 monitor, mode=experiment.mode, patience=train.patience or math.inf, history=history
             )
             saving = hooks.save(checkpoints, speed)
-            periodically = hooks.every(train.save_every or train.eval_every or epoch, saving)
+            seldom = hooks.Seldom(
+                saving,
+                seconds=train.save_seconds or 0,
+                monitor=monitor,
+                mode=experiment.mode,
+                history=history,
+                least=program.least,
+            )
+            periodically = hooks.every(train.save_every or train.eval_every or epoch, seldom)
             state = fit(
                 program,
                 steps=start if stopping.exhausted else until or experiment.steps,
@@ -162,19 +176,22 @@ def run(
 
 
 @contextlib.contextmanager
-def _owned(workdir: pathlib.Path, config: Mapping[str, Any], *, fresh: bool) -> Iterator[pathlib.Path]:
-    """The folder that this process writes into: the run's own, or one that is thrown away where process 0 has that.
+def _owned(
+    workdir: pathlib.Path, config: Mapping[str, Any], *, fresh: bool
+) -> Iterator[tuple[pathlib.Path, list[str]]]:
+    """The folder that this process writes into, the run's own, and what changed of its config since it began.
 
-    So all processes do the same, and no line needs to know which process it runs in. Checkpoints are written by all.
+    Where process 0 has the folder, the others get one that is thrown away. So all processes do the same, and no line
+    needs to know which process it runs in. Checkpoints are written by all.
     """
     if jax.process_index() == 0:
-        with owned(workdir, config, free=FREE, completed=completed, fresh=fresh):
+        with owned(workdir, config, free=FREE, completed=completed, fresh=fresh) as changed:
             all_are_here("the folder is owned")
-            yield workdir
+            yield workdir, changed
     else:
         with tempfile.TemporaryDirectory() as scratch:
             all_are_here("the folder is owned")
-            yield pathlib.Path(scratch)
+            yield pathlib.Path(scratch), []
 
 
 def start_of(program: Program, train: Train) -> State:

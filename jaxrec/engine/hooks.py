@@ -1,7 +1,7 @@
 """Periodic work: what is done at a moment of a run besides stepping. A hook is a function of a Moment."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
 import jax
@@ -11,6 +11,7 @@ from jaxrec.data.batches import Batches
 from jaxrec.engine.checkpoint import Checkpoints, score
 from jaxrec.engine.loop import UNFINISHED, Hook, Moment
 from jaxrec.errors import DivergedError
+from jaxrec.machine.signals import clock
 
 MUCH = 0.2  # of the time
 
@@ -111,6 +112,48 @@ class EarlyStopping:
         value = score(scalars[self._monitor], self._mode)
         self._waited = 0 if value > self._best else self._waited + 1
         self._best = max(self._best, value)
+
+
+class Seldom:
+    """A hook that calls another only once so much time has passed, where the monitored metric is best, and at the end.
+
+    What time decides is which states a killed run goes on from, and never which one is best: a run comes out the same.
+
+    Args:
+      hook: the other, such as one that saves.
+      seconds: since it was called last, or since this one was made.
+      monitor: the metric, or None.
+      mode: whether a larger or a smaller value of it is better. NaN is never best.
+      history: the scalars of the moments before, oldest first, of a run that goes on.
+      least: `Program.least`, so that several processes decide alike.
+    """
+
+    def __init__(
+        self,
+        hook: Hook,
+        *,
+        seconds: float,
+        monitor: str | None,
+        mode: Literal["max", "min"],
+        history: Iterable[Mapping[str, float | None]] = (),
+        least: Callable[[int], int] = int,
+    ):
+        self._hook, self._seconds, self._monitor, self._mode, self._least = hook, seconds, monitor, mode, least
+        self._best = max((self._score(scalars) for scalars in history), default=-math.inf)
+        self._called = clock()
+
+    def __call__(self, moment: Moment) -> bool | None:
+        """Calls the hook, or does not."""
+        value, best = self._score(moment.scalars), self._best
+        self._best = max(best, value)
+        early = clock() - self._called < self._seconds
+        if moment.step < moment.steps and not best <= value > -math.inf and self._least(early):
+            return None
+        self._called = clock()
+        return self._hook(moment)
+
+    def _score(self, scalars: Mapping[str, float | None]) -> float:
+        return score(scalars.get(self._monitor), self._mode)
 
 
 class Speed:

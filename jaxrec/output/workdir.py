@@ -28,8 +28,8 @@ def owned(
     free: Collection[str] = (),
     completed: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
     fresh: bool = False,
-) -> Iterator[None]:
-    """Makes a folder this process's own for a run and writes config.json into it.
+) -> Iterator[list[str]]:
+    """Makes a folder this process's own for a run, writes config.json into it, and yields what changed of it.
 
     Args:
       workdir: made if it is not there, for the user alone.
@@ -54,23 +54,22 @@ def owned(
             raise
         raise InputError(f"--workdir={workdir}: cannot make this folder ({error}). Name another.") from None
     with _locked(workdir):
-        wanted = _as_stored(settings)
+        wanted, changed = _as_stored(settings), {}
         file = workdir / "config.json"
         if file.exists() and any((workdir / "checkpoints").glob("[0-9]*")):  # else there is nothing to lose
             found = _as_stored(completed(read_json(file)))
-            pairs = differences(found, wanted, "config")
-            changed = [f"{key}: {old!r} -> {new!r}" for key, old, new in pairs if key not in free]
-            if changed:
+            changed = {key: f"{key}: {old!r} -> {new!r}" for key, old, new in differences(found, wanted, "config")}
+            if others := [line for key, line in changed.items() if key not in free]:
                 raise InputError(
-                    f"--workdir={workdir} holds a run of another config ({'; '.join(changed)}). Name another "
+                    f"--workdir={workdir} holds a run of another config ({'; '.join(others)}). Name another "
                     f"folder, repeat that run with --config={file}, or move it aside with --fresh."
                 )
         write_json(file, wanted)
-        yield
+        yield list(changed.values())
 
 
-def write_environment(workdir: pathlib.Path, devices: str) -> None:
-    """Adds to environment.json, for each process that works on the run: versions, git commit, devices, command."""
+def write_environment(workdir: pathlib.Path, devices: str, **more: Any) -> None:
+    """Adds to environment.json, for each process that works on the run: versions, git commit, devices, and more."""
     command, commit = ["git", "describe", "--always", "--dirty", "--abbrev=40"], ""
     with contextlib.suppress(OSError):  # a machine without git
         here = pathlib.Path(__file__).parent
@@ -82,6 +81,7 @@ def write_environment(workdir: pathlib.Path, devices: str) -> None:
         "platform": platform.platform(),
         "python": platform.python_version(),
         "versions": versions(),
+        **more,
     }
     file = workdir / "environment.json"
     write_json(file, [*(read_json(file, list) if file.exists() else []), environment])

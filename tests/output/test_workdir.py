@@ -63,3 +63,14 @@ def test_a_new_folder_is_the_user_s_alone_and_an_old_one_stays_as_it_was(tmp_pat
             pass
     modes = {name: stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("old", "new")}
     assert modes == {"old": 0o755, "new": 0o700}
+
+
+def test_what_may_change_is_told_when_a_run_goes_on(tmp_path):
+    before, after = ({"train": {"keep": keep, "steps": 5}} for keep in (1, 2))
+    with owned(tmp_path, before, free=["config.train.keep"]) as changed:
+        assert changed == []
+    (tmp_path / "checkpoints" / "5").mkdir(parents=True)
+    with owned(tmp_path, after, free=["config.train.keep"]) as changed:
+        assert changed == ["config.train.keep: 1 -> 2"]
+    with pytest.raises(InputError, match=r"another config \(config\.train\.keep: 2 -> 1\)"), owned(tmp_path, before):
+        pass
