@@ -62,6 +62,15 @@ def test_of_several_that_are_kept_and_equal_the_latest_is_best(tmp_path):
         assert checkpoints.best() == 2
 
 
+def test_a_step_that_is_there_is_left_as_it_is(tmp_path):
+    for again in (False, True):
+        with Checkpoints(tmp_path, keep=2) as checkpoints:
+            checkpoints.save(1, tree(9 if again else 1))
+            checkpoints.save(1, tree(8))
+            assert checkpoints.read(1)["step"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+
+
 def test_keep_counts_the_newest(tmp_path):
     with Checkpoints(tmp_path, keep=3) as checkpoints:
         for step in range(1, 7):

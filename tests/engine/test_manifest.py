@@ -224,7 +224,7 @@ def test_a_step_has_its_name_once_it_is_whole_and_only_then_older_ones_go(tmp_pa
     assert os.listdir(tmp_path) == ["2"]
 
 
-def test_a_manifest_that_cannot_be_written_leaves_the_step_before(tmp_path, monkeypatch):
+def test_a_manifest_that_cannot_be_written_leaves_the_step_before(tmp_path, monkeypatch, caplog):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, tree(1))
         checkpoints.wait()
@@ -237,10 +237,13 @@ def test_a_manifest_that_cannot_be_written_leaves_the_step_before(tmp_path, monk
             checkpoints.save(2, tree(2))
             with pytest.raises(InputError, match=rf"{tmp_path}/2: .*No space left .* needs 516 bytes, and [\d,]+ are"):
                 checkpoints.wait()
+        assert not [record for record in caplog.records if record.exc_info]  # it is raised, and need not be printed
         assert checkpoints.latest() == 1
-    with Checkpoints(tmp_path) as checkpoints:  # tidies up
-        assert os.listdir(tmp_path) == ["1"]
-        assert checkpoints.latest() == 1
+        with Checkpoints(tmp_path) as another:  # as the next process does: it tidies up
+            assert os.listdir(tmp_path) == ["1"]
+            assert another.latest() == 1
+        checkpoints.save(3, tree(3))  # there is room again
+        assert checkpoints.steps() == [3]
 
 
 def test_a_disk_without_room_is_refused_before_anything_is_compiled(tmp_path, monkeypatch):
