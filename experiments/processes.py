@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from jaxrec.errors import InputError
-from jaxrec.machine import signals, supervisor
+from jaxrec.machine import signals, supervisor, watchdog
 
 LAUNCHER = pathlib.Path(__file__).parents[1] / "launch.py"
 HANG_SECONDS = 600.0  # by default, with several processes
@@ -47,8 +47,9 @@ def newest_step(workdir: pathlib.Path) -> int:
 def join(options: Any) -> None:
     """Makes this process one of a job, if it is, and watches over it."""
     several = options.cluster or (options.processes or 1) > 1
+    is_last = watchdog.alone
     if several:
-        from jaxrec.machine import cluster
+        from jaxrec.machine import cluster  # imports JAX
 
         seconds = options.join_seconds
         if options.cluster:
@@ -57,8 +58,7 @@ def join(options: Any) -> None:
             # Where there are accelerators, each process of this machine takes one, as in a cluster.
             job = cluster.Job(options.coordinator, options.processes, options.process_id, [options.process_id])
         cluster.join(job, seconds=seconds)
+        is_last = cluster.is_furthest_behind
     limit = options.hang_seconds if options.hang_seconds is not None else HANG_SECONDS * several
     if limit:
-        from jaxrec.machine import watchdog
-
-        watchdog.watch(limit)
+        watchdog.watch(limit, is_last)

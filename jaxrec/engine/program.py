@@ -141,6 +141,7 @@ def compile_task(
         def calls() -> Iterator[tuple[Batches, int, int, int]]:
             index = first
             while index < stop:
+                beat()  # before it waits for the other processes: one that they wait for has not come here
                 count = min(steps_in_time(at_once, seconds_per_step), stop - index)
                 count = parallel.least(0 if asked() else count)
                 if not count:

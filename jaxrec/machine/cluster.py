@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -16,6 +17,8 @@ from jaxrec.errors import InputError, reason
 from jaxrec.machine.rollcall import roll_call
 
 HEARTBEAT = 15  # seconds without a sign of life after which a process is taken for dead, and all end
+HANGS = "jaxrec/hangs"  # where processes that hang tell each other how far they came
+ASK_SECONDS = 2.0  # that they give each other for it
 JOIN_SECONDS = 300  # that a process waits for the others
 
 
@@ -83,6 +86,20 @@ def join(job: Job, *, seconds: float = JOIN_SECONDS) -> None:
     if job.process_id:
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), 1)
+
+
+def is_furthest_behind(beats: int) -> bool:
+    """Whether this process, which hangs after so many beats, is one that the others wait for.
+
+    All that hang ask at about the same time. One that does not is further behind: it cannot even do that.
+    """
+    client = distributed.global_state.client
+    with contextlib.suppress(Exception):  # where process 0 is gone, nobody knows
+        client.key_value_set(f"{HANGS}/{jax.process_index()}", str(beats), allow_overwrite=True)
+        time.sleep(ASK_SECONDS)
+        told = [int(value) for _, value in client.key_value_dir_get(HANGS)]
+        return len(told) == jax.process_count() and beats == min(told)
+    return True
 
 
 def _let_gloo_listen_at(address: str) -> None:
