@@ -1,6 +1,7 @@
 """What a run writes down: metrics.jsonl, TensorBoard events, learning curves."""
 
 import json
+import logging
 import math
 import pathlib
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from tensorboardX import SummaryWriter
 
 from jaxrec.engine.loop import Moment
 from jaxrec.errors import InputError
+
+logging.getLogger("tensorboardX.x2num").setLevel(logging.ERROR)  # it warns of each NaN; the run itself says so once
 
 
 class Records:
