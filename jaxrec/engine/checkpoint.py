@@ -3,6 +3,7 @@
 The only module that knows orbax.
 """
 
+import concurrent.futures
 import contextlib
 import errno
 import json
@@ -128,8 +129,9 @@ class Checkpoints:
         self._faults: dict[int, str | None] = {}  # of the steps that were looked at
         self._scores: dict[int, float] | None = None  # of the steps to keep or to delete
         self._writing: tuple[int, float, int] | None = None  # step, score and bytes
+        self._deletions = concurrent.futures.ThreadPoolExecutor(max_workers=1)
         logging.getLogger("absl").addFilter(_is_said_once)
-        # A folder that cannot be made should be said at once, and not by threads that wait for it in vain.
+        # Else threads wait five minutes for a folder that cannot be made, on a disk that is full or read-only.
         options = ocp.AsyncOptions(create_directories_asynchronously=False)
         self._checkpointer = ocp.AsyncCheckpointer(
             ocp.CompositeCheckpointHandler(
@@ -198,7 +200,7 @@ class Checkpoints:
         self._writing = step, self._score(metrics), _bytes(tree)
 
     def wait(self) -> None:
-        """Waits until every save is on disk with its manifest; older steps that are not to be kept are gone then.
+        """Waits until every save is on disk with its manifest; older steps that are not to be kept are none any more.
 
         Raises:
           InputError: the disk is full, or cannot be written.
@@ -261,6 +263,7 @@ class Checkpoints:
             self.wait()
         finally:
             self._checkpointer.close()
+            self._deletions.shutdown()
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -353,13 +356,13 @@ class Checkpoints:
         self._faults.pop(step, None)
 
     def _delete_old(self) -> None:
-        """Deletes what is neither among the newest nor the best. A kill in between leaves no half of a step."""
+        """Deletes what is neither among the newest nor the best; a kill meanwhile leaves no half of a step."""
         kept = {*sorted(self._scores)[-self._keep :], _best(self._scores) if self._monitor else None}
         for step in sorted(self._scores.keys() - kept):
             del self._scores[step]
             if jax.process_index() == 0:
                 unwanted = self._folder(step).rename(self._folder(step).with_suffix(PARTIAL))
-                shutil.rmtree(unwanted)
+                self._deletions.submit(shutil.rmtree, unwanted)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("checkpoints that are kept")
 
