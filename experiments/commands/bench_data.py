@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
-from rich.console import Console
 from rich.table import Table
 
 from experiments.experiment import prepare
 from jaxrec.data.batches import Batches
 from jaxrec.data.streaming import AHEAD, InOrder, parallel_calls
+from jaxrec.output.console import plain_console
 from jaxrec.sharding import Parallel
 from jaxrec.types import Positive
 
@@ -39,7 +39,7 @@ def bench_data(config: Mapping[str, Any], *, seconds: Positive = 5.0) -> int:
     for stage, work in stages(experiment.train, parallel).items():
         taken = _seconds_each(work, seconds)
         table.add_row(stage, f"{train.batch_size / taken:,.0f}", f"{1000 * taken:,.2f}")
-    Console(highlight=False, markup=False).print(table)
+    plain_console().print(table)
     return 0
 
 

@@ -3,7 +3,6 @@
 import pathlib
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from experiments.evaluation import evaluation_of
@@ -18,6 +17,7 @@ from jaxrec.metrics.calibration import (
     softmax,
 )
 from jaxrec.output.charts import reliability_diagram
+from jaxrec.output.console import plain_console
 from jaxrec.output.workdir import write_json
 
 
@@ -56,7 +56,7 @@ def calibrate(*, run: str) -> int:
     table = Table("", "negative log-likelihood, nats", "calibration error", title=title, title_justify="left")
     for name, values in measured.items():
         table.add_row(name, f"{values['nll']:.4f}", f"{100 * values['ece']:.2f} %")
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = plain_console(soft_wrap=True)
     console.print(table)
     if not 1.01 * TEMPERATURES[0] < temperature < 0.99 * TEMPERATURES[1]:
         console.print("The temperature is at the end of its range: validation is all right, or all wrong. Add images.")

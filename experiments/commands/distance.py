@@ -4,7 +4,6 @@ import pathlib
 from typing import Literal
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from experiments.features import Features, features_of
@@ -15,6 +14,7 @@ from jaxrec.data.batches import Dataset
 from jaxrec.data.npz import UNREADABLE, opened
 from jaxrec.errors import InputError
 from jaxrec.metrics.distances import compare
+from jaxrec.output.console import plain_console
 
 
 def distance(
@@ -61,7 +61,7 @@ def distance(
     if not numbers:
         raise InputError(f"--real={real}: holds no features, {generated} does. Give both of one kind.")
     counts = [len(next(iter(rows.values()))) for rows in (made, theirs)]
-    console = Console(highlight=False, markup=False)
+    console = plain_console()
     console.print(f"{counts[0]:,} generated and {counts[1]:,} real images; {where}", soft_wrap=True)
     table = Table("", "generated", *["real"] * bool(floors))
     for name in numbers:

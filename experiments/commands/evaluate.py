@@ -5,8 +5,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from rich.console import Console
-
 from experiments.classify import ONE_LABEL, SEVERAL_LABELS
 from experiments.corruptions import at_strength, corruption
 from experiments.evaluation import Evaluation, evaluation_of
@@ -16,6 +14,7 @@ from experiments.stored import notes_of, recogniser_of
 from jaxrec.data import transforms
 from jaxrec.errors import InputError
 from jaxrec.output.charts import against_strength
+from jaxrec.output.console import plain_console
 from jaxrec.output.report import numbers, table_of, write_csv
 from jaxrec.output.workdir import write_json
 from jaxrec.types import Names
@@ -62,7 +61,7 @@ def evaluate(
     write_json(folder / f"evaluate_{where}.json", {**about, "metrics": rows[split]})
     if corrupt:
         rows |= _corrupted(found, split, corrupt)
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = plain_console(soft_wrap=True)
     headline = SEVERAL_LABELS if found.several else ONE_LABEL
     title = f"step {found.step} of {run}, {data or 'its own data'}: {passes.examples:,} examples"
     table, rest = table_of(rows, headline, title)

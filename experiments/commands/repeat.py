@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from experiments.commands.run import run
+from jaxrec.output.console import plain_console
 from jaxrec.output.workdir import write_json
 
 
@@ -45,7 +45,7 @@ def repeat(config: Mapping[str, Any], workdir: pathlib.Path, *, seeds: int, fres
     for split, metrics in summary.items():
         for name, values in metrics.items():
             table.add_row(split, name, *("-" if value is None else f"{value:.4f}" for value in values.values()))
-    console = Console(highlight=False, markup=False)
+    console = plain_console()
     console.print(table)
     console.print(f"The runs: {workdir}", soft_wrap=True)
     return 0

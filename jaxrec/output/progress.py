@@ -1,13 +1,18 @@
-"""What a run shows while it goes: a live line on a terminal, plain lines anywhere else."""
+"""What a run shows while it goes: a live line and a table on a terminal, plain lines anywhere else."""
 
-import datetime
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
 
 from jaxrec.engine.loop import Moment
+
+MOMENTS = 10  # over which the rate is smoothed
+BAR = (8, 24)  # least and most columns of the bar
+CELL = 7  # columns of a number, at least
+GAP = 2  # columns between two
 
 
 def select(names: Collection[str], first: Sequence[str], at_most: int) -> list[str]:
@@ -20,56 +25,53 @@ def select(names: Collection[str], first: Sequence[str], at_most: int) -> list[s
 class ProgressLine:
     """A hook that shows step, metrics, speed and the time that is left, and what other hooks warn of.
 
-    Of many metrics it shows some; metrics.jsonl has them all.
-
-    On a terminal one line is redrawn in place, and a line is left behind for each evaluation. Elsewhere (a file, a
-    pipe) each moment is one plain line and nothing is redrawn.
+    On a terminal one line is redrawn in place: step, bar, rate and time are always there, metrics as many as fit, the
+    most important first; and each evaluation leaves a row of a table behind. Elsewhere (a file, a pipe) each moment is
+    one plain line and nothing is redrawn. metrics.jsonl has all metrics.
 
     Args:
       steps: steps in the run.
       step: where it starts.
-      first: the metrics to show where a split has more than fit.
+      first: the most important metrics.
       console: where to show it.
     """
 
     def __init__(self, steps: int, step: int = 0, *, first: Sequence[str] = (), console: Console | None = None):
-        console = console or Console()
-        self._console, self._first = console, first
-        self._spent: list[tuple[int, float]] = []  # (steps, seconds) of the latest moments
-        self._live = Progress(
-            TextColumn("step"),
-            MofNCompleteColumn(),
-            BarColumn(bar_width=24),
-            TextColumn("{task.description}"),
-            console=console,
-            refresh_per_second=4,
-            disable=not console.is_terminal,
+        self._console, self._first = console or Console(), first
+        self._spent: list[tuple[int, int, float]] = []  # (steps, examples, seconds) of the latest moments
+        self._columns: list[str] = []  # of the table
+        self._line = _Line(step, steps, "compiling", "", {})
+        self._live = (
+            Live(self._line, console=self._console, refresh_per_second=4) if self._console.is_terminal else None
         )
-        self._task = self._live.add_task("compiling", total=steps, completed=step)
 
     def __call__(self, moment: Moment) -> None:
         """Shows one moment."""
-        self._spent = [*self._spent[-9:], (moment.step - moment.previous, moment.seconds)]
-        steps, seconds = (sum(column) for column in zip(*self._spent, strict=True))
-        left = datetime.timedelta(seconds=round((moment.steps - moment.step) * seconds / steps))
-        values = "  ".join(f"{name} {moment.scalars[name]:.4f}" for name in self._shown(moment))
-        taken, waited = (1000 * spent / (moment.step - moment.previous) for spent in (moment.seconds, moment.waited))
-        speed = f"{moment.examples / moment.seconds:,.0f} images/s  {taken:.3g} ms/step, data {waited:.2g}  {left} left"
-        line = f"step {moment.step}/{moment.steps}  {values}  {speed}"
-        if not self._console.is_terminal:
+        if moment.examples:  # of a run that was stopped in an evaluation, no step may be new
+            taken = moment.step - moment.previous
+            self._spent = [*self._spent[1 - MOMENTS :], (taken, moment.examples, moment.seconds)]
+        steps, examples, seconds = map(sum, zip(*self._spent, strict=True)) if self._spent else (1, 0, 1)
+        rate = f"{examples / seconds:,.0f} images/s"
+        minutes, second = divmod(round((moment.steps - moment.step) * seconds / steps), 60)
+        left = f"{minutes // 60}:{minutes % 60:02}:{second:02} left"
+        if self._live is None:
+            values = "  ".join(f"{name} {moment.scalars[name]:.4f}" for name in self._few(moment.scalars))
+            each, waited = (1000 * spent / (moment.step - moment.previous) for spent in (moment.seconds, moment.waited))
+            line = f"step {moment.step}/{moment.steps}  {values}  {rate}  {each:.3g} ms/step, data {waited:.2g}  {left}"
             print(line, file=self._console.file, flush=True)
         else:
-            train = "  ".join(f"{k.removeprefix('train/')} {v:.4f}" for k, v in moment.scalars.items() if "train/" in k)
-            self._live.update(self._task, completed=moment.step, description=f"{train}  {speed}")
+            important = {name: moment.scalars[name] for name in self._by_importance(moment.scalars)}
+            self._line = _Line(moment.step, moment.steps, rate, left, important)
             if any("train/" not in name for name in moment.scalars):
-                self._live.console.print(line, highlight=False, soft_wrap=True)
+                self._show_row(moment, rate.partition(" ")[0])
+            self._live.update(self._line, refresh=True)
         for warning in moment.warnings:
-            self._live.console.print(f"step {moment.step}: {warning}", highlight=False, markup=False, soft_wrap=True)
+            self._console.print(f"step {moment.step}: {warning}", highlight=False, markup=False, soft_wrap=True)
 
-    def _shown(self, moment: Moment) -> list[str]:
-        """The names of the scalars in a line, split by split."""
+    def _few(self, scalars: Mapping[str, float]) -> list[str]:
+        """The names of the scalars in a plain line, split by split."""
         splits: dict[str, list[str]] = {}
-        for name in moment.scalars:
+        for name in scalars:
             splits.setdefault(name.partition("/")[0], []).append(name)
         return [
             name
@@ -77,9 +79,63 @@ class ProgressLine:
             for name in select(names, [f"{split}/{metric}" for metric in self._first], 4)
         ]
 
+    def _by_importance(self, names: Iterable[str]) -> list[str]:
+        """Metrics of the headline before others, what was held out before what was trained on."""
+
+        def place(name: str) -> tuple[int, bool]:
+            split, _, metric = name.partition("/")
+            return self._first.index(metric) if metric in self._first else len(self._first), split == "train"
+
+        return sorted(names, key=place)
+
+    def _show_row(self, moment: Moment, rate: str) -> None:
+        """Leaves a row of the table, under a head where its columns are new."""
+        width, chosen = self._console.width, set()
+        ends = {"step": max(len(str(moment.steps)), 4), "images/s": 8}
+        room = width - sum(ends.values()) - GAP
+        for name in self._by_importance(moment.scalars):
+            room -= max(len(name), CELL) + GAP
+            if room < 0:
+                break
+            chosen.add(name)
+        names = [name for name in moment.scalars if name in chosen]
+        widths = [ends["step"], *(max(len(name), CELL) for name in names), ends["images/s"]]
+        if names != self._columns:
+            self._columns = names
+            self._print(["step", *names, "images/s"], widths, style="bold")
+        self._print([str(moment.step), *(f"{moment.scalars[name]:.4f}" for name in names), rate], widths)
+
+    def _print(self, cells: Sequence[str], widths: Sequence[int], style: str | None = None) -> None:
+        line = (" " * GAP).join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+        self._console.print(line, style=style, highlight=False, markup=False, no_wrap=True, overflow="crop")
+
     def __enter__(self) -> "ProgressLine":
-        self._live.start()
+        if self._live:
+            self._live.start()
         return self
 
-    def __exit__(self, *exc: Any) -> None:
-        self._live.stop()
+    def __exit__(self, *exc: object) -> None:
+        if self._live:
+            self._live.stop()
+
+
+class _Line:
+    """The live line, as wide as the terminal is when it is drawn."""
+
+    def __init__(self, step: int, steps: int, rate: str, left: str, metrics: Mapping[str, float]):
+        self._step, self._steps, self._ends, self._metrics = step, steps, (rate, left), metrics
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        count = f"step {self._step}/{self._steps}"
+        room = options.max_width - 1 - sum(len(part) + GAP for part in (count, *self._ends)) - BAR[0]
+        shown = []
+        for name, value in self._metrics.items():
+            text = f"{name} {value:.4f}"
+            if len(text) + GAP > room:
+                break
+            room -= len(text) + GAP
+            shown.append(text)
+        bar = ProgressBar(total=self._steps, completed=self._step, width=min(BAR[1], BAR[0] + max(room, 0)))
+        line = Table.grid(padding=(0, GAP, 0, 0))
+        line.add_row(count, bar, *filter(None, self._ends), *shown)
+        yield line

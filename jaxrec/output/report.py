@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from jaxrec.engine.hooks import Speed
+from jaxrec.output.console import plain_console
 from jaxrec.output.progress import select
 from jaxrec.output.records import draw_curves
 from jaxrec.output.workdir import read_json, write_json
@@ -64,7 +64,7 @@ def show(workdir: pathlib.Path, note: str = "") -> int:
     result = read_json(
         workdir / "result.json", keys={"step": int, "metrics": dict, "headline": list, "training_seconds": float}
     )
-    console = Console(highlight=False, markup=False)
+    console = plain_console()
     table, rest = table_of(result["metrics"], result["headline"], f"step {result['step']}")
     console.print(table)
     if rest:

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -136,24 +137,50 @@ def test_a_run_without_moments_draws_nothing(tmp_path):
     assert not (tmp_path / "curves.png").exists()
 
 
-@pytest.mark.parametrize("terminal", [False, True])
-def test_a_terminal_gets_a_live_line_and_a_file_plain_lines(terminal):
+def test_a_file_gets_plain_lines():
     file = io.StringIO()
-    console = Console(file=file, force_terminal=terminal, width=200)
-    with ProgressLine(100, console=console) as progress:
+    with ProgressLine(100, console=Console(file=file, width=200)) as progress:
         for step in range(10, 101, 10):
             progress(moment(step, train_loss=1 / step, **({"validation_accuracy": 0.5} if step == 50 else {})))
     shown = file.getvalue()
     metrics = "step 50/100  train/loss 0.0200  validation/accuracy 0.5000"
-    line = f"{metrics}  1,280 images/s  50 ms/step, data 0  0:00:02 left"
-    assert line in shown
-    if terminal:
-        assert "\x1b[" in shown  # redrawn in place
-        assert "step 40/100" not in shown  # no evaluation, so no line is left behind
-    else:
-        assert "\r" not in shown
-        assert "\x1b" not in shown
-        assert len(shown.splitlines()) == 10
+    assert f"{metrics}  1,280 images/s  50 ms/step, data 0  0:00:02 left" in shown
+    assert "\r" not in shown
+    assert "\x1b" not in shown
+    assert len(shown.splitlines()) == 10
+
+
+NAMES = ("loss", "accuracy", "f1_macro", "auc", "ema_loss", "ema_accuracy", "ece", "precision_macro", "recall_macro")
+
+
+@pytest.mark.parametrize(
+    ("width", "in_line", "in_row"),
+    [
+        (60, 0, ["train/accuracy", "validation/accuracy"]),
+        (80, 0, ["train/loss", "train/accuracy", "validation/loss", "validation/accuracy"]),
+        (110, 2, ["train/loss", "train/accuracy", "validation/loss", "validation/accuracy", "validation/f1_macro"]),
+        (200, 2, ["train/loss", "train/accuracy", *(f"validation/{name}" for name in NAMES[:7])]),
+    ],
+)
+def test_a_terminal_of_any_width_gets_step_bar_rate_and_time_and_what_metrics_fit(width, in_line, in_row):
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=width, color_system=None)
+    with ProgressLine(1_500_000, first=("accuracy", "loss"), console=console) as progress:
+        for step in range(10, 41, 10):
+            held_out = {f"validation_{name}": 0.5 for name in NAMES} if step == 20 else {}
+            progress(moment(step, train_loss=1 / step, train_accuracy=0.25, **held_out)._replace(steps=1_500_000))
+            frame = re.split(r"\x1b\[[0-9;?]*[A-Za-z]|[\r\n]", file.getvalue().rstrip("\n"))[-1]
+            assert len(frame) < width
+            assert re.match(rf"step {step}/1500000  [━╸╺ ]+  1,280 images/s  20:\d\d:\d\d left", frame), frame
+            assert len(re.findall(r"/\w+ \d\.\d{4}", frame)) >= in_line
+    head, row = (
+        line for line in re.split(r"[\r\n]", file.getvalue()) if line.split()[-1:] in (["images/s"], ["1,280"])
+    )
+    head, row = (re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in (head, row))
+    assert head.split() == ["step", *in_row, "images/s"]
+    assert len(head) == len(row) <= width
+    assert row.split()[0] == "20"
+    assert [row[match.end() - 1] != " " for match in re.finditer(r"\S+", head)] == [True] * len(head.split())
 
 
 def test_a_warning_has_a_line_of_its_own():
