@@ -157,7 +157,7 @@ NAMES = ("loss", "accuracy", "f1_macro", "auc", "ema_loss", "ema_accuracy", "ece
     ("width", "in_line", "in_row"),
     [
         (60, 0, ["train/accuracy", "validation/accuracy"]),
-        (80, 0, ["train/loss", "train/accuracy", "validation/loss", "validation/accuracy"]),
+        (80, 0, ["train/accuracy", "validation/loss", "validation/accuracy"]),
         (110, 2, ["train/loss", "train/accuracy", "validation/loss", "validation/accuracy", "validation/f1_macro"]),
         (200, 2, ["train/loss", "train/accuracy", *(f"validation/{name}" for name in NAMES[:7])]),
     ],
