@@ -37,8 +37,8 @@ def told(error: BaseException) -> tuple[int, str] | None:
         return BAD_INPUT, f"{reason(error)}. Name a folder that can be written."
     if isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY):
         return OTHER, (
-            f"out of memory ({reason(error)[:200]}). Lower config.train.batch_size, set config.updates.accumulate to take "
-            "a batch in parts, use a smaller model, smaller images (config.data.size) or more devices with "
+            f"out of memory ({reason(error)[:200]}). Lower config.train.batch_size, set config.updates.accumulate to "
+            "take a batch in parts, use a smaller model, smaller images (config.data.size) or more devices with "
             "config.train.rule=fsdp; of a command, ask for fewer images."
         )
     if any(words in str(error) for words in LOST):
