@@ -98,13 +98,16 @@ def draw_curves(workdir: pathlib.Path) -> None:
         panels.setdefault(metric.removeprefix("ema_"), {})[f"{split}, ema" if averaged else split] = points
     if not panels:
         return
+    labels = list(dict.fromkeys(label for lines in panels.values() for label in lines))
+    colours = {label: f"C{index}" for index, label in enumerate(labels)}  # the same in each panel
     columns = min(len(panels), 4)
     rows = math.ceil(len(panels) / columns)
     figure = Figure(figsize=(5 * columns, 3.5 * rows), layout="constrained")
     for position, (panel, lines) in enumerate(panels.items(), start=1):
         axes = figure.add_subplot(rows, columns, position)
         for label, points in lines.items():
-            axes.plot(*zip(*points, strict=True), label=label, marker="." if len(points) < 30 else "")
+            marker = "." if len(points) < 30 else ""
+            axes.plot(*zip(*points, strict=True), label=label, color=colours[label], marker=marker)
         axes.set(xlabel="step", title=panel)
         axes.grid(alpha=0.3)
         axes.legend()

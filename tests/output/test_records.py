@@ -122,6 +122,8 @@ def test_each_metric_has_a_panel_and_no_row_more_than_four(tmp_path, drawn):
     assert [axes.get_subplotspec().rowspan.start for axes in drawn[0].axes] == [0, 0, 0, 0, 1, 1]
     lines = {line.get_label(): line.get_xydata().tolist() for line in drawn[0].axes[1].lines}
     assert lines == {"train": [[10, 0.25]], "validation": [[20, 0.5]], "validation, ema": [[20, 0.75]]}
+    seen = {(line.get_label(), line.get_color()) for axes in drawn[0].axes for line in axes.lines}
+    assert len(seen) == len({label for label, _ in seen}) == len({colour for _, colour in seen})
 
 
 def test_a_metric_that_never_was_a_number_has_no_panel(tmp_path, drawn):
