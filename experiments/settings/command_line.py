@@ -24,6 +24,7 @@ COMMANDS = (
     "distance",
     "verify",
     "replay",
+    "compare",
 )
 GIVEN = ("config", "workdir")  # arguments that are no flags of the command's own
 

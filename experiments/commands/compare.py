@@ -1,0 +1,218 @@
+"""Runs beside each other: their metrics, what their configs differ in, and whether the data can tell them apart."""
+
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from experiments.comparison import (
+    FEWEST,
+    LEVEL,
+    Interval,
+    Side,
+    Verdict,
+    check_comparable,
+    interval,
+    right_of,
+    side_of,
+    verdicts,
+)
+from jaxrec.errors import InputError
+from jaxrec.output.records import read
+from jaxrec.output.workdir import write_json
+from jaxrec.trees import differences
+from jaxrec.types import Paths
+
+FLOOR = "real_"  # how metrics begin that are of real images in the place of generated ones
+PANELS = 8  # of the picture, at most
+
+
+def compare(*, runs: Paths, split: Literal["validation", "test"] = "test", out: str = "compare") -> int:
+    """Prints metrics and configs of runs side by side, and of recognisers what a paired test says of each two.
+
+    Writes all of it to <out>.json, and the learning curves over each other to <out>.png.
+
+    Args:
+      runs: folders of finished runs, or of the runs that `--seeds` has made, which stand for one config.
+      split: on which they are compared.
+      out: the files, without their endings.
+
+    Returns:
+      The exit code.
+
+    Raises:
+      InputError: a run is not there, not finished, or was not measured on what the first one was.
+    """
+    sides = [side_of(name) for name in dict.fromkeys(runs)]
+    check_comparable(sides, split)
+    console = Console(highlight=False, markup=False)
+    metrics = {side.name: _metrics(side, split) for side in sides}
+    found: dict[str, Any] = {"split": split, "metrics": metrics, "configs": _configs(sides)}
+    console.print(_table(metrics, sides, split))
+    if sides[0].config["experiment"] == "classify":
+        right = _answers(sides, split)
+        intervals = {name: interval(answers.mean(0)) for name, answers in right.items()}
+        judged = verdicts(right)
+        found["accuracy"] = {name: {"images": right[name].shape[1], **of._asdict()} for name, of in intervals.items()}
+        found["pairs"] = [
+            {"runs": pair, **one._asdict(), "difference": one.difference._asdict()} for pair, one in judged.items()
+        ]
+        for name, of in intervals.items():
+            images = right[name].shape[1]
+            console.print(f"{name}: right on {_share(of)} of {images:,} images of {split}.", soft_wrap=True)
+        for pair, one in judged.items():
+            console.print(said(*pair, one), soft_wrap=True)
+        if len(judged) > 1:
+            console.print("Each p is corrected for the number of its kind (Holm).")
+    if found["configs"]:
+        console.print(_differing(found["configs"], sides))
+    write_json(pathlib.Path(f"{out}.json"), found)
+    _draw(pathlib.Path(f"{out}.png"), sides)
+    console.print(f"Written: {out}.json and {out}.png", soft_wrap=True)
+    return 0
+
+
+def said(first: str, second: str, one: Verdict) -> str:
+    """A verdict in words."""
+    parts = [f"{first} against {second}: {_share(one.difference, sign='+')} of accuracy, paired by image."]
+    if one.exact is not None:
+        parts.append(
+            f"The one alone is right on {one.alone[0]:,} images, the other alone on {one.alone[1]:,}: McNemar's exact "
+            f"p = {one.exact:.2g}."
+        )
+        apart = one.exact < 1 - LEVEL
+    else:
+        apart = not one.difference.low <= 0 <= one.difference.high
+    better = first if one.difference.mean > 0 else second
+    parts.append(
+        f"These images tell them apart: {better} is better." if apart else "These images cannot tell them apart."
+    )
+    if one.seeds is not None:
+        apart = one.seeds < 1 - LEVEL
+        parts.append(f"Over seeds, Welch's p = {one.seeds:.2g}: they {'differ' if apart else 'may be equally good'}.")
+    return " ".join(parts)
+
+
+def _metrics(side: Side, split: str) -> dict[str, dict[str, float | int | None]]:
+    """Each metric of a side: how many runs have it, mean, sample deviation, and from `FEWEST` runs on its interval."""
+    names = dict.fromkeys(name for result in side.results for name in result["metrics"][split])
+    found = {}
+    for name in names:
+        values = side.values(split, name)
+        values = values[np.isfinite(values)]
+        few = len(values) < FEWEST
+        found[name] = {
+            "n": len(values),
+            "mean": float(values.mean()) if len(values) else None,
+            "std": float(values.std(ddof=1)) if len(values) > 1 else None,
+            "interval": None if few else interval(values)[1:],
+        }
+    return found
+
+
+def _table(metrics: Mapping[str, Mapping[str, Any]], sides: Sequence[Side], split: str) -> Table:
+    """Metrics as rows, the headline first and each floor below what it is the floor of; a column for each side."""
+    runs = max(len(side.folders) for side in sides)
+    how = f": mean ± deviation over runs, from {FEWEST} on [{LEVEL:.0%} interval of the mean]" if runs > 1 else ""
+    heads = [f"{side.name}\nn = {len(side.folders)}" if runs > 1 else side.name for side in sides]
+    table = Table(split, title=f"{split}{how}", title_justify="left")
+    for head in heads:
+        table.add_column(head, overflow="fold")
+    for name in _ordered(dict.fromkeys(name for of in metrics.values() for name in of), sides[0]):
+        label = f"  floor: {name}" if name.startswith(FLOOR) else name
+        table.add_row(label, *(_cell(metrics[side.name].get(name)) for side in sides))
+    return table
+
+
+def _ordered(names: Sequence[str], side: Side) -> list[str]:
+    """Names of metrics in the order of a table."""
+    headline = [name for name in side.results[0].get("headline", ()) if name in names]
+    measured = [name for name in dict.fromkeys([*headline, *names]) if not name.startswith(FLOOR)]
+    return [each for name in measured for each in (name, f"{FLOOR}{name}") if each in names]
+
+
+def _cell(of: Mapping[str, Any] | None) -> str:
+    if of is None or of["mean"] is None:
+        return "-"
+    deviation = "" if of["std"] is None else f" ± {of['std']:.4f}"
+    return f"{of['mean']:.4f}{deviation}" + (
+        "" if of["interval"] is None else " [{:.4f}, {:.4f}]".format(*of["interval"])
+    )
+
+
+def _share(of: Interval, sign: str = "") -> str:
+    """An interval of accuracies in percent."""
+    mean, low, high = (f"{100 * value:{sign}.2f}" for value in of)
+    return f"{mean} % [{low}, {high}]"
+
+
+def _answers(sides: Sequence[Side], split: str) -> dict[str, np.ndarray]:
+    """Which answers of each side are right, bool [runs, N], on the same examples.
+
+    Raises:
+      InputError: the examples are not the same.
+    """
+    right, ids = {}, None
+    for side in sides:
+        right[side.name], own = right_of(side, split)
+        ids = own if ids is None else ids
+        if not np.array_equal(ids, own):
+            raise InputError(
+                f"{sides[0].name} and {side.name} were measured on other images of the same data, {len(ids):,} and "
+                f"{len(own):,} of {split}. Compare runs of the same split."
+            )
+    return right
+
+
+def _configs(sides: Sequence[Side]) -> dict[str, list[Any]]:
+    """What configs differ in: key -> its value on each side. The seed is none where a side has several."""
+    several = any(len(side.folders) > 1 for side in sides)
+    configs = [{key: value for key, value in side.config.items() if key != "seed" or not several} for side in sides]
+    found: dict[str, list[Any]] = {}
+    for place, config in enumerate(configs):
+        for key, old, new in differences(configs[0], config, "config"):
+            found.setdefault(key, [old] * len(sides))[place] = new
+    return found
+
+
+def _differing(configs: Mapping[str, Sequence[Any]], sides: Sequence[Side]) -> Table:
+    table = Table("what differs", title_justify="left")
+    for side in sides:
+        table.add_column(side.name, overflow="fold")
+    for key, values in configs.items():
+        table.add_row(key, *map(repr, values))
+    return table
+
+
+def _draw(file: pathlib.Path, sides: Sequence[Side]) -> None:
+    """Draws what is recorded of the train loss and on validation: a panel for each metric, a colour for each side."""
+    from matplotlib.figure import Figure  # takes half a second to import
+
+    records = {side.name: [list(read(folder / "metrics.jsonl")) for folder in side.folders] for side in sides}
+    names = dict.fromkeys(name for runs in records.values() for run in runs for record in run for name in record)
+    measured = [name.partition("/")[2] for name in names if name.startswith("validation/")]
+    shown = [f"validation/{name}" for name in _ordered(measured, sides[0])] or [n for n in names if n != "step"]
+    shown = [name for name in ("train/loss",) if name in names and name not in shown] + shown
+    shown = shown[:PANELS]
+    columns = max(min(len(shown), 4), 1)
+    figure = Figure(figsize=(4.5 * columns, 3.5 * math.ceil(len(shown) / columns)), layout="constrained")
+    for place, name in enumerate(shown, start=1):
+        axes = figure.add_subplot(math.ceil(len(shown) / columns), columns, place)
+        for number, (side, runs) in enumerate(records.items()):
+            for run in runs:
+                points = [(record["step"], record[name]) for record in run if record.get(name) is not None]
+                if points:
+                    alpha = 1 if len(runs) == 1 else 0.6
+                    axes.plot(
+                        *zip(*points, strict=True), color=f"C{number % 10}", alpha=alpha, linewidth=1.2, label=side
+                    )
+        axes.set(xlabel="step", title=name)
+        axes.grid(alpha=0.3)
+    lines = {line.get_label(): line for axes in figure.axes for line in axes.get_lines()}
+    if lines:
+        figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=min(len(lines), 3))
+    figure.savefig(file, dpi=100)
