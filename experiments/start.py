@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments import processes
-from experiments.settings.command_line import call, takes
+from experiments.settings.command_line import WITHOUT_JAX, call, takes
 from jaxrec.errors import InputError
 
 
@@ -35,6 +35,8 @@ def start(
     processes.check_flags(options)
     if processes.is_parent(options):
         return processes.supervise(argv, options, workdir)
+    if command in WITHOUT_JAX:
+        return call(command, config, workdir, own)
     from experiments.commands.repeat import repeat  # imports JAX, which a parent has no need of
     from experiments.commands.run import run
     from jaxrec.machine import startup

@@ -25,7 +25,9 @@ COMMANDS = (
     "verify",
     "replay",
     "compare",
+    "runs",
 )
+WITHOUT_JAX = ("runs",)  # commands for which JAX is not started
 GIVEN = ("config", "workdir")  # arguments that are no flags of the command's own
 
 
