@@ -81,9 +81,7 @@ def below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
         return
     with os.scandir(folder) as entries:
         inner = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-    for name in sorted(
-        inner, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
-    ):
+    for name in sorted(inner, key=_by_number):
         yield from below(folder / name)
 
 
@@ -109,6 +107,10 @@ def age(seconds: float) -> str:
     """A time in its largest unit: "3 h"."""
     size, unit = next(((size, unit) for size, unit in UNITS if seconds >= size), UNITS[-1])
     return f"{max(seconds, 0) / size:.0f} {unit}"
+
+
+def _by_number(name: str) -> list[str | int]:
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 def _by_number(name: str) -> list[str | int]:
