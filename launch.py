@@ -94,5 +94,5 @@ def doctor() -> int:
 
 if __name__ == "__main__":
     signals.install()
-    sys.stdout = terminal.Lasting(sys.stdout)
+    sys.stdout, sys.stderr = terminal.Lasting(sys.stdout), terminal.Lasting(sys.stderr)
     exits.end(lambda: main(sys.argv[1:]))

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 TICK = 1.0  # seconds between two looks at whether a process is stopped
@@ -118,8 +118,9 @@ def _listen(process_id: int, child: subprocess.Popen, tail: collections.deque, e
     for line in child.stderr:
         tail.append(line)
         if process_id == 0:
-            sys.stderr.write(line)
-            sys.stderr.flush()
+            with suppress(OSError):  # nobody reads it any more
+                sys.stderr.write(line)
+                sys.stderr.flush()
     child.wait()
     ended.put(process_id)
 

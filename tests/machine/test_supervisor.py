@@ -133,3 +133,14 @@ def test_restarts_are_counted_without_progress(tmp_path, what, attempts, code):
     parent.communicate(timeout=60)
     assert parent.returncode == code
     assert len(list(tmp_path.glob("0_*"))) == attempts
+
+
+def test_a_parent_whose_reader_is_gone_ends_with_its_job(tmp_path):
+    """As `launch.py --processes=2 2>&1 | head -1` leaves it."""
+    parent = start(
+        tmp_path, "if me: time.sleep(60)\nprint('error', file=sys.stderr, flush=True)\ntime.sleep(0.5)\nsys.exit(1)"
+    )
+    parent.stderr.close()
+    parent.stdout.close()
+    parent.wait(timeout=20)
+    assert gone(tmp_path)
