@@ -68,15 +68,8 @@ def run(
     """
     experiment, train, parallel = prepare(config)
     table = experiment.table()  # before the folder is touched: this is where a model that fits no image says so
-    validation = {name: batches for name, batches in experiment.splits.items() if name == "validation"}
-    monitor = experiment.monitor if validation else None
-    if train.patience and not monitor:
-        lacks = "a validation split: set data.validation, such as 0.1" if experiment.monitor else "a metric to wait for"
-        raise InputError(f"train.patience needs {lacks}.")
-    for name, value in (("submodule", train.submodule), ("reinit", train.reinit)):
-        if value and not train.init_from:
-            raise InputError(f"train.{name} = {value!r} is for a run that train.init_from starts from: set both.")
-    epoch = experiment.train.per_pass
+    monitor = experiment.monitor if "validation" in experiment.splits else None
+    _check(experiment, train, monitor)
     with (
         _owned(workdir, config, fresh=fresh) as (own, changed),
         Checkpoints(workdir / "checkpoints", keep=train.keep, monitor=monitor, mode=experiment.mode) as checkpoints,
@@ -88,9 +81,8 @@ def run(
             return report.show(workdir, "This run is finished; --fresh starts it anew.")
         # The newest, the best, those that a save takes the place of, and what a signal leaves.
         check_room(checkpoints.directory, state_template(experiment.task, experiment.train, parallel), train.keep + 3)
-        write_environment(
-            own, startup.device_line(), step=start, changed=changed, data=experiment.notes.get("contents")
-        )
+        contents = experiment.notes.get("contents")
+        write_environment(own, startup.device_line(), step=start, changed=changed, data=contents)
         if start and (workdir / NOTES).exists():  # an older version wrote it at the end
             check_same_data(workdir, notes_of(workdir, "--workdir"), experiment.notes)
         write_json(own / NOTES, experiment.notes)
@@ -109,15 +101,15 @@ def run(
         speed = hooks.Speed(before)
         recorded = start - len(before.get(UNFINISHED, ()))
         history = [record for record in records.read(workdir / "metrics.jsonl") if record["step"] <= recorded]
+        stopping = hooks.EarlyStopping(
+            monitor, mode=experiment.mode, patience=train.patience or math.inf, history=history
+        )
         with (
             _told(own, experiment, program, train, (checkpoints, interrupted)),
             signals.deferred(),
             Records(own, recorded) as record,
             ProgressLine(experiment.steps, start, first=experiment.headline) as progress,
         ):
-            stopping = hooks.EarlyStopping(
-                monitor, mode=experiment.mode, patience=train.patience or math.inf, history=history
-            )
             saving = hooks.save(checkpoints, speed)
             seldom = hooks.Seldom(
                 saving,
@@ -127,7 +119,9 @@ def run(
                 history=history,
                 least=program.least,
             )
-            periodically = hooks.every(train.save_every or train.eval_every or epoch, seldom)
+            evaluations = train.eval_every or experiment.train.per_pass
+            periodically = hooks.every(train.save_every or evaluations, seldom)
+            validation = {name: batches for name, batches in experiment.splits.items() if name == "validation"}
             state = fit(
                 program,
                 steps=start if stopping.exhausted else until or experiment.steps,
@@ -136,7 +130,7 @@ def run(
                 pause=Pause(signals.is_asked, interrupted, [speed, hooks.save(interrupted, speed)]),
                 hooks=[
                     speed,
-                    hooks.every(train.eval_every or epoch, hooks.evaluate(**validation)),
+                    hooks.every(evaluations, hooks.evaluate(**validation)),
                     *experiment.watch(own),
                     record,
                     progress,
@@ -156,12 +150,7 @@ def run(
             print(f"Stopped early: {monitor} has not improved in {train.patience} evaluations.")
         best = checkpoints.best() if monitor else None
         chosen = state if best in (None, last) else checkpoints.restore(program.template, best)
-        left_out = () if train.evaluate_train else ("train",)
-        measured = {split: batches for split, batches in experiment.splits.items() if split not in left_out}
-        metrics = {split: program.evaluate(chosen, batches) for split, batches in measured.items()}
-        finished = FinishedRun(chosen, experiment.splits, functools.partial(program.evaluate, chosen), own)
-        for split, found in experiment.analyse(finished).items():
-            metrics[split] = {**metrics.get(split, {}), **found}
+        metrics = _measured(experiment, train, program, chosen, own)
         print(startup.cache_line())
         report.write(
             own,
@@ -173,6 +162,29 @@ def run(
         )
         shutil.rmtree(own / INTERRUPTED, ignore_errors=True)
         return report.show(own)
+
+
+def _check(experiment: Experiment, train: Train, monitor: str | None) -> None:
+    """Raises InputError for settings that ask for what there is not."""
+    if train.patience and not monitor:
+        lacks = "a validation split: set data.validation, such as 0.1" if experiment.monitor else "a metric to wait for"
+        raise InputError(f"train.patience needs {lacks}.")
+    for name, value in (("submodule", train.submodule), ("reinit", train.reinit)):
+        if value and not train.init_from:
+            raise InputError(f"train.{name} = {value!r} is for a run that train.init_from starts from: set both.")
+
+
+def _measured(
+    experiment: Experiment, train: Train, program: Program, chosen: State, workdir: pathlib.Path
+) -> dict[str, dict[str, float]]:
+    """The metrics of each split under the state that was chosen, with what the experiment finds out besides."""
+    left_out = () if train.evaluate_train else ("train",)
+    splits = {split: batches for split, batches in experiment.splits.items() if split not in left_out}
+    metrics = {split: program.evaluate(chosen, batches) for split, batches in splits.items()}
+    finished = FinishedRun(chosen, experiment.splits, functools.partial(program.evaluate, chosen), workdir)
+    for split, found in experiment.analyse(finished).items():
+        metrics[split] = {**metrics.get(split, {}), **found}
+    return metrics
 
 
 @contextlib.contextmanager
