@@ -4,6 +4,7 @@ import pathlib
 from typing import Any
 
 import numpy as np
+from jax.experimental import multihost_utils
 
 from experiments.experiment import Experiment
 from jaxrec import metrics
@@ -39,7 +40,7 @@ def report(
         return None
     found = {name: value for name, value in metrics.compute([bad.found]).items() if isinstance(value, float)}
     after = tensors(bad)
-    ids = np.asarray(experiment.train.host(bad.step)["id"]).tolist()
+    ids = multihost_utils.process_allgather(experiment.train.host(bad.step)["id"], tiled=True).tolist()
     write_json(
         workdir / REPORT,
         {

@@ -30,11 +30,13 @@ def is_parent(options: Any) -> bool:
 
 def supervise(argv: list[str], options: Any, workdir: pathlib.Path | None) -> int:
     """Starts the processes of a run on this machine, which run this command line, and returns the exit code."""
+    command = [sys.executable, str(LAUNCHER), *argv]
     with signals.deferred():  # they are handed on
         return supervisor.supervise(
-            [sys.executable, str(LAUNCHER), *argv],
+            command,
             processes=options.processes or 1,
             restarts=options.restarts or 0,
+            again=[*command, "--nofresh"],  # what the first attempt has learned is not moved aside
             progress=functools.partial(newest_step, workdir),
         )
 

@@ -16,6 +16,7 @@ import PIL.Image
 import pytest
 from sklearn.datasets import load_digits
 
+import launch
 from jaxrec.data.batches import train_batches
 from jaxrec.engine.checkpoint import Checkpoints
 from jaxrec.trees import paths
@@ -78,6 +79,29 @@ def close(one: dict, other: dict) -> None:
     assert one.keys() == other.keys()
     for name, value in one.items():
         np.testing.assert_allclose(other[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--cluster", "--processes=2"), "--cluster finds processes, coordinator and process_id out"),
+        (("--process_id=1", "--processes=2"), "--process_id is one of three"),
+        (("--coordinator=127.0.0.1:80", "--process_id=1"), "--coordinator is one of three"),
+        (("--cluster", "--restarts=2"), "A cluster starts its own anew"),
+        (("--processes=2", "--seeds=2"), "--seeds and --processes do not go together"),
+        (("--restarts=2", "--smoke"), "--smoke and --restarts do not go together"),
+        (("--cluster",), "--cluster: JAX finds none here"),
+        (
+            ("--coordinator=127.0.0.1:80", "--process_id=2", "--processes=2"),
+            "2 processes have the numbers 0 to 1",
+        ),
+    ],
+)
+def test_flags_that_do_not_fit_are_refused(flags, said, capsys):
+    assert launch.main([*TINY, *flags]) == 2
+    line = capsys.readouterr().err
+    assert said in line
+    assert line.count("\n") == 1
 
 
 @pytest.fixture(scope="module")

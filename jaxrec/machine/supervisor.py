@@ -36,7 +36,12 @@ class Failure(NamedTuple):
 
 
 def supervise(
-    command: Sequence[str], *, processes: int, restarts: int = 0, progress: Callable[[], int] = lambda: 0
+    command: Sequence[str],
+    *,
+    processes: int,
+    restarts: int = 0,
+    again: Sequence[str] | None = None,
+    progress: Callable[[], int] = lambda: 0,
 ) -> int:
     """Runs copies of a command as one job, which meet at a port of 127.0.0.1, and returns the job's exit code.
 
@@ -48,6 +53,7 @@ def supervise(
       command: gets `--processes`, `--process_id` and `--coordinator` added.
       processes: how many copies.
       restarts: how many times to start all anew after a failure; those after an attempt that made progress are free.
+      again: the command to start anew with; `command` by default.
       progress: a number that grows with what would be kept, such as the newest checkpoint's step.
     """
     left, handed_on = restarts, []
@@ -61,6 +67,7 @@ def supervise(
             if failure.code in FINAL or handed_on or not restarts or left < 0:
                 return failure.code
             print(f"launch.py: starting anew from step {progress()}.", file=sys.stderr)
+            command = again or command
 
 
 def _attempt(command: Sequence[str], processes: int, children: list[subprocess.Popen]) -> Failure | None:

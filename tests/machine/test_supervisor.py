@@ -26,7 +26,9 @@ from jaxrec.machine.supervisor import supervise
 folder = pathlib.Path(os.environ["FOLDER"])
 def progress():
     return max([0, *(int(file.name) for file in folder.glob("[0-9]*") if file.name.isdigit())])
-sys.exit(supervise([sys.executable, "-c", sys.argv[1]], processes=2, restarts=int(sys.argv[2]), progress=progress))
+command = [sys.executable, "-c", sys.argv[1]]
+options = {"restarts": int(sys.argv[2]), "again": [*command, "again"], "progress": progress}
+sys.exit(supervise(command, processes=2, **options))
 """
 
 
@@ -124,6 +126,7 @@ def test_no_child_outlives_its_parent(tmp_path):
     ("what", "attempts", "code"),
     [
         ("sys.exit(1)", 3, 1),  # two restarts, no progress
+        ("sys.exit('again' not in sys.argv)", 2, 0),  # another command
         ("sys.exit(2)", 1, 2),  # would be as wrong again
         ("if attempt % 2 and attempt < 6: (folder / str(attempt)).touch()\nsys.exit(attempt < 8)", 9, 0),
     ],
