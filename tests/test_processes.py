@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -336,3 +337,16 @@ def test_a_process_alone_listens_nowhere(tmp_path):
     run.kill()
     run.communicate()
     assert not inodes & {f"socket:[{inode}]" for inode in listening}
+
+
+@pytest.mark.slow
+def test_processes_of_different_configs_refuse_before_the_first_step(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        coordinator = f"127.0.0.1:{server.getsockname()[1]}"
+    flags = (*TINY, f"--workdir={tmp_path}/run", "--processes=2", f"--coordinator={coordinator}")
+    job = [start(*flags, f"--process_id={each}", f"--config.seed={each}") for each in (0, 1)]
+    said = [process.communicate(timeout=100)[1] for process in job]
+    assert [process.returncode for process in job] == [2, 2]
+    assert said[0] == said[1]
+    assert "process 1 has config.seed = 1, process 0 has 0. Start all in the same way.\n" in said[0]
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
