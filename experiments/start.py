@@ -7,6 +7,7 @@ from typing import Any
 
 from experiments import processes
 from experiments.settings.command_line import WITHOUT_JAX, call, takes
+from experiments.settings.space import space_of
 from jaxrec.errors import InputError
 
 
@@ -37,6 +38,8 @@ def start(
         return processes.supervise(argv, options, workdir)
     if command in WITHOUT_JAX:
         return call(command, config, workdir, own)
+    if "space" in own:
+        own = {**own, "space": space_of(own["space"], config)}
     from experiments.commands.repeat import repeat  # imports JAX, which a parent has no need of
     from experiments.commands.run import run
     from jaxrec.machine import startup
@@ -62,6 +65,7 @@ def _check_together(options: Any, command: str) -> None:
     """Raises InputError for flags that do not go together, or not with a command."""
     several = ("processes", "cluster", "restarts")
     given = [f"--{name}" for name in ("seeds", "fresh", "smoke", *several) if options[name].value]
+    given = [flag for flag in given if not (command and takes(command, flag.removeprefix("--")))]
     given += ["--workdir"] * bool(command and options.workdir and not takes(command, "workdir"))
     ways = [options.seeds, options.smoke, any(options[name].value for name in several)]
     if (given and command) or sum(map(bool, ways)) > 1:

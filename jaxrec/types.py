@@ -33,6 +33,7 @@ Pattern = str  # a regular expression, searched in a parameter's path: "block_0/
 Factors = Sequence[tuple[str, float]]  # (pattern, factor), 0 or more
 Names = Sequence[str]  # one or more
 Paths = Sequence[str]  # of files and folders, globs too, one or more: a command takes them as its words
+Assignments = Sequence[str]  # KEY=VALUE each, one or more; a flag of a command, once for each
 Widths = Sequence[int]  # whole numbers, 1 or more
 Shape = tuple[int, int, int]  # (H, W, C) of an image
 Blocks = Sequence[int | Sequence[int]]  # widths; an inner sequence is a block of layers

@@ -200,6 +200,9 @@ def test_the_homes_are_lived_in():
     assert "tensorflow" in set(imports(parse(ROOT / "jaxrec/data/decoding.py")))
 
 
+FOR_DEVELOPERS = ("bench", "test")  # extras that no command needs
+
+
 def test_what_is_imported_is_declared_and_what_is_declared_is_imported_or_says_why():
     """What another package happens to bring, its next version may not."""
     found = {package(name) for path in files("jaxrec", "experiments", "launch.py") for name in imports(parse(path))}
@@ -209,9 +212,13 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported_or_says_w
         for module in found - set(OURS) - sys.stdlib_module_names
     }
     text = (ROOT / "pyproject.toml").read_text()
-    required = [Requirement(line) for line in tomllib.loads(text)["project"]["dependencies"]]
+    project = tomllib.loads(text)["project"]
+    required = [Requirement(line) for line in project["dependencies"]]
     declared = {canonicalize_name(each.name) for each in required if each.marker is None or each.marker.evaluate()}
-    assert {module for module, names in imported.items() if not names & declared} == set(), "imported, not declared"
+    extras = {name: lines for name, lines in project["optional-dependencies"].items() if name not in FOR_DEVELOPERS}
+    optional = {canonicalize_name(Requirement(line).name) for lines in extras.values() for line in lines}
+    allowed = declared | optional
+    assert {module for module, names in imported.items() if not names & allowed} == set(), "imported, not declared"
     explained = {canonicalize_name(name) for name in re.findall(r'^  "([\w-]+).*",  # .', text, re.M)}
     assert declared.difference(*imported.values(), explained) == set(), "declared, not imported, and nothing says why"
 

@@ -3,6 +3,7 @@
 import importlib
 import itertools
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,9 +27,18 @@ COMMANDS = (
     "replay",
     "compare",
     "runs",
+    "sweep",
 )
 WITHOUT_JAX = ("runs",)  # commands for which JAX is not started
 GIVEN = ("config", "workdir")  # arguments that are no flags of the command's own
+
+
+class _Options(flags.FlagValues):
+    """Flags, of which --space.KEY=VALUE is another way to write --space=KEY=VALUE."""
+
+    def __call__(self, argv: Sequence[str], known_only: bool = False) -> list[str]:
+        """Reads the flags; returns the words that are none."""
+        return super().__call__([re.sub(r"^--?space\.(?=[^=]+=)", "--space=", word) for word in argv], known_only)
 
 
 def check_not_empty(argv: Sequence[str]) -> None:
@@ -73,7 +83,7 @@ def flags_of(command: str) -> flags.FlagValues:
     Args:
       command: its name, or "" where there is none.
     """
-    options = flags.FlagValues()
+    options = _Options()
     flags.DEFINE_string("workdir", None, "", flag_values=options)
     flags.DEFINE_enum("platform", None, ["cpu", "gpu", "tpu"], "", flag_values=options)
     flags.DEFINE_multi_string("allow", [], "", flag_values=options)
@@ -87,8 +97,12 @@ def flags_of(command: str) -> flags.FlagValues:
     for name in ("fresh", "smoke", "debug", "cluster"):
         flags.DEFINE_bool(name, False, "", flag_values=options)
     for name, kinds in _own(command).items() if command else ():
+        if name in options:  # --seeds is everybody's
+            continue
         if "bool" in kinds:
             flags.DEFINE_bool(name, None, "", flag_values=options)
+        elif "Assignments" in kinds:
+            flags.DEFINE_multi_string(name, None, "", flag_values=options)
         elif name != takes_words(command):
             flags.DEFINE_string(name, None, "", flag_values=options)
     return options

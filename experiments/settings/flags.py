@@ -93,7 +93,7 @@ def from_flags(argv: Sequence[str]) -> tuple[dict[str, Any], str, list[str]]:
         values(command)
     except (flags.Error, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(" ".join(str(error).split())) from None
-    config = _plain(values["config"].value.to_dict())
+    config = plain(values["config"].value.to_dict())
     if path.endswith(".json"):
         _check_allowed(path, config, overrides)
     return check(config), pathlib.Path(path).stem, left
@@ -105,7 +105,7 @@ def completed(stored: Mapping[str, Any]) -> Mapping[str, Any]:
     As it is where it is no config today: then it is another one than any. Nothing that it names is imported.
     """
     try:
-        return check(up_to_date(_plain(stored)))
+        return check(up_to_date(plain(stored)))
     except InputError:
         return stored
 
@@ -182,14 +182,14 @@ def _load(path: str) -> dict[str, Any]:
     config = config.to_dict() if isinstance(config, ConfigDict) else config
     if not isinstance(config, Mapping):
         raise InputError(f"--config={path}: holds {type(config).__name__}, needs a ConfigDict or a dictionary.")
-    return up_to_date(_plain(config)) if file.suffix == ".json" else _plain(config)
+    return up_to_date(plain(config)) if file.suffix == ".json" else plain(config)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Plain dictionaries and tuples: JSON knows only lists, and flax wants hashable attributes."""
     if isinstance(value, Mapping):
-        return {key: _plain(v) for key, v in value.items()}
-    return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
+        return {key: plain(v) for key, v in value.items()}
+    return tuple(map(plain, value)) if isinstance(value, list | tuple) else value
 
 
 def _references(config: Mapping[str, Any]) -> ConfigDict:

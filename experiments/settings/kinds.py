@@ -67,6 +67,7 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "Labels": ("a sequence of whole numbers, 0 or more", _labels),
     "Names": ("one name or more, with commas between", _texts),
     "Paths": ("one path or more", _texts),
+    "Assignments": ("KEY=VALUE, once or more", _texts),
     "Pattern": ("a regular expression", _pattern),
     "Factors": ("a sequence of (regular expression, number of 0 or more)", _factors),
     "Seed": ("a whole number from 0 to 2**32 - 1", lambda v: _whole(v) and 0 <= v < 2**32),
