@@ -1,18 +1,20 @@
 """What a run writes down: metrics.jsonl, TensorBoard events, learning curves."""
 
+import contextlib
 import json
-import logging
 import math
 import pathlib
+import time
 from collections.abc import Iterator
 from typing import Any
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
 
 from jaxrec.engine.loop import Moment
 from jaxrec.errors import InputError
-
-logging.getLogger("tensorboardX.x2num").setLevel(logging.ERROR)  # it warns of each NaN; the run itself says so once
+from jaxrec.output.workdir import naming
 
 
 class Records:
@@ -30,32 +32,47 @@ class Records:
         self.path = workdir / "metrics.jsonl"
         kept = [record for record in read(self.path) if record["step"] <= step]
         partial = self.path.with_suffix(".partial")
-        partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
-        partial.replace(self.path)
+        with naming(self.path):
+            partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
+            partial.replace(self.path)
         self._file = self.path.open("a", buffering=1)
-        self._tensorboard = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+        # Not by a SummaryWriter: its thread ends at an error, such as a full disk, and the run waits for it for ever.
+        events = workdir / "tensorboard"
+        events.mkdir(exist_ok=True)
+        self._events = EventsWriter(str(events / "events"))
+        with naming(self.path):
+            self._add(step + 1, session_log=SessionLog(status=SessionLog.START))  # hides what is there of later steps
 
     def __call__(self, moment: Moment) -> None:
-        """Writes one moment; on disk before a later hook saves its checkpoint."""
+        """Writes one moment; on disk before a later hook saves its checkpoint.
+
+        Raises:
+          OSError: the disk is full, or cannot be written; it names the file.
+        """
         record = {name: value if math.isfinite(value) else None for name, value in moment.scalars.items()}
-        self._file.write(json.dumps({"step": moment.step, **record}) + "\n")
-        for name, value in moment.scalars.items():
-            self._tensorboard.add_scalar(name, value, moment.step)
         steps = moment.step - moment.previous
         speeds = {
             "images_per_second": moment.examples / moment.seconds,
             "step_ms": 1000 * moment.seconds / steps,
             "data_wait_ms": 1000 * moment.waited / steps,
         }
-        for name, value in speeds.items():
-            self._tensorboard.add_scalar(f"speed/{name}", value, moment.step)
+        shown = {**moment.scalars, **{f"speed/{name}": value for name, value in speeds.items()}}
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in shown.items()]
+        with naming(self.path):
+            self._file.write(json.dumps({"step": moment.step, **record}) + "\n")
+            self._add(moment.step, summary=Summary(value=values))
 
     def __enter__(self) -> "Records":
         return self
 
     def __exit__(self, *exc: Any) -> None:
-        self._file.close()
-        self._tensorboard.close()
+        with naming(self.path), contextlib.closing(self._events):
+            self._file.close()
+
+    def _add(self, step: int, **content: Any) -> None:
+        """Writes one event."""
+        self._events.write_event(Event(wall_time=time.time(), step=step, **content))
+        self._events.flush()
 
 
 def read(path: pathlib.Path) -> Iterator[dict[str, Any]]:

@@ -122,8 +122,18 @@ def read_json(file: pathlib.Path, kind: type = dict, keys: Mapping[str, type] = 
 def write_json(file: pathlib.Path, value: Any) -> None:
     """Writes JSON that is there whole or not at all."""
     partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(value, indent=2) + "\n")
-    partial.replace(file)
+    with naming(file):
+        partial.write_text(json.dumps(value, indent=2) + "\n")
+        partial.replace(file)
+
+
+@contextlib.contextmanager
+def naming(file: pathlib.Path) -> Iterator[None]:
+    """Names the file in an error of the disk: a write that finds it full does not."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(file)) from error
 
 
 @contextlib.contextmanager
@@ -144,9 +154,10 @@ def _locked(workdir: pathlib.Path) -> Iterator[None]:
             ) from None
         if not os.path.samestat(os.fstat(lock.fileno()), (workdir / "lock").stat()):
             raise InputError(f"--workdir={workdir} was moved aside by another process just now. Try again.")
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {platform.node()} since {datetime.datetime.now():%Y-%m-%d %H:%M:%S}\n")
-        lock.flush()
+        owner = f"process {os.getpid()} on {platform.node()} since {datetime.datetime.now():%Y-%m-%d %H:%M:%S}\n"
+        with naming(workdir / "lock"):
+            lock.truncate(0)
+            os.write(lock.fileno(), owner.encode())
         yield
 
 

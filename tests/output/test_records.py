@@ -1,10 +1,13 @@
 """What a run writes and shows."""
 
+import errno
 import io
 import json
 import math
+import os
 import re
 from collections.abc import Iterator
+from unittest import mock
 
 import pytest
 from matplotlib.figure import Figure
@@ -90,6 +93,23 @@ def test_a_line_that_is_no_record_is_named_and_nothing_is_lost(tmp_path, line):
     with pytest.raises(InputError, match=r"metrics.jsonl, line 2: is no record of a step"):
         Records(tmp_path, step=30)
     assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("part", ["_file", "_events"])
+def test_a_full_disk_is_an_error_that_names_the_file(tmp_path, part):
+    """TensorBoard's own writer has a thread, and waits for ever once that has failed."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    record = Records(tmp_path)
+    getattr(record, part).close()
+    setattr(record, part, mock.Mock(write=full, write_event=full, flush=full, close=full))
+    for _ in range(30):
+        with pytest.raises(OSError, match=r"No space left on device: .*metrics.jsonl"):
+            record(moment(10, train_loss=0.5))
+    with pytest.raises(OSError, match=r"No space left on device: .*metrics.jsonl"), record:
+        pass
 
 
 def test_curves_are_drawn(tmp_path):
