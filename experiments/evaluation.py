@@ -72,7 +72,7 @@ def evaluation_of(
         images and classes.
     """
     state, step = state_of(folder, what)
-    config, notes = recogniser_of(folder, what), notes_of(folder, what)
+    config, notes = recogniser_of(folder, what), notes_of(folder, what, "shape", "classes")
     if not os.access(folder, os.W_OK):
         raise InputError(f"{what} = '{folder}': results go there, and it cannot be written. Copy the run elsewhere.")
     train, parallel = Train(**config["train"]), data_parallel()

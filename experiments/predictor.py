@@ -219,9 +219,7 @@ def load(run: str | os.PathLike, *, batch_size: int = BATCH, what: str = "run") 
         raise InputError(f"batch_size = {batch_size!r}: allowed is a whole number, 1 or more.")
     folder = pathlib.Path(run)
     state, step = state_of(folder, what)
-    config, notes = recogniser_of(folder, what), notes_of(folder, what)
-    if "shape" not in notes:
-        raise InputError(f"{what} = '{folder}': an older version's run, which does not say what shape its images have.")
+    config, notes = recogniser_of(folder, what), notes_of(folder, what, "shape", "classes")
     task, look, parallel = task_of(config, notes), evaluation_transform(notes), data_parallel()
     state = parallel.everywhere(averaged(state))
 

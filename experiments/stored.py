@@ -67,21 +67,31 @@ def recogniser_of(folder: pathlib.Path, what: str) -> dict[str, Any]:
     return config
 
 
-def notes_of(folder: pathlib.Path, what: str) -> dict[str, Any]:
-    """What a run has noted of its data, class names, moments and so on. Arguments as in `chosen_checkpoint`.
+def notes_of(folder: pathlib.Path, what: str, *needed: str) -> dict[str, Any]:
+    """What a run has noted of its data, class names, moments and so on.
+
+    Args:
+      folder, what: as in `chosen_checkpoint`.
+      *needed: what has to be among it.
 
     Raises:
-      InputError: an older version's run that is not finished, which has noted nothing yet.
+      InputError: an older version's run that is not finished, which has noted nothing yet, or something is missing.
     """
     if (folder / NOTES).exists():
-        return read_json(folder / NOTES)
-    result = result_of(folder)
-    if result is None:
+        notes = read_json(folder / NOTES)
+    elif result := result_of(folder):
+        notes = result["notes"]
+    else:
         raise InputError(
             f"{what} = '{folder}': that run has no {NOTES}, which an older version wrote when it was finished. Let the "
             "same command go on."
         )
-    return result["notes"]
+    if missing := [name for name in needed if name not in notes]:
+        raise InputError(
+            f"{what} = '{folder}': what that run has noted of its data does not say {' and '.join(missing)}: an older "
+            f"version's, or {NOTES} is damaged."
+        )
+    return notes
 
 
 def check_same_data(folder: pathlib.Path, noted: Mapping[str, Any], found: Mapping[str, Any]) -> None:

@@ -172,6 +172,18 @@ def stored_arrays(workdir: pathlib.Path) -> dict[str, np.ndarray]:
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
+def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_anew(finished, tmp_path, capsys):
+    workdir = shutil.copytree(finished[0], tmp_path / "damaged")
+    (workdir / "result.json").unlink()
+    before = (workdir / "metrics.jsonl").read_bytes()
+    for manifest in workdir.glob("checkpoints/*/manifest.json"):
+        manifest.write_text("{")
+    with pytest.warns(UserWarning, match="is not used"):
+        assert launch.main([*SMALL, "--config.train.steps=1000", f"--workdir={workdir}"]) == 2
+    assert "no checkpoint there is as it was written; that of step 1000 " in capsys.readouterr().err
+    assert (workdir / "metrics.jsonl").read_bytes() == before
+
+
 def test_fresh_moves_the_old_run_aside(finished, tmp_path, capsys):
     flags = [*SMALL, "--config.train.steps=2", f"--workdir={tmp_path}/run"]
     assert launch.main(flags) == 0

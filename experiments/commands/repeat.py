@@ -1,6 +1,5 @@
 """The same config under several seeds: mean and deviation instead of one lucky number."""
 
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +9,7 @@ from rich.table import Table
 
 from experiments.commands.run import run
 from jaxrec.output.console import plain_console
-from jaxrec.output.workdir import write_json
+from jaxrec.output.workdir import read_json, write_json
 
 
 def repeat(config: Mapping[str, Any], workdir: pathlib.Path, *, seeds: int, fresh: bool = False) -> int:
@@ -35,7 +34,7 @@ def repeat(config: Mapping[str, Any], workdir: pathlib.Path, *, seeds: int, fres
     for seed in range(config["seed"], config["seed"] + seeds):
         folder = workdir / f"seed_{seed}"
         run({**config, "seed": seed}, folder, fresh=fresh)
-        results.append(json.loads((folder / "result.json").read_text())["metrics"])
+        results.append(read_json(folder / "result.json", keys={"metrics": dict})["metrics"])
     summary = {
         split: {name: _spread([result[split][name] for result in results]) for name in metrics}
         for split, metrics in results[0].items()

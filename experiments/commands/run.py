@@ -76,6 +76,12 @@ def run(
         Checkpoints(workdir / INTERRUPTED) as interrupted,
     ):
         source, start = newest(checkpoints, interrupted)
+        if not start and (damaged := checkpoints.damaged()):
+            step, fault = max(damaged.items())
+            raise InputError(
+                f"--workdir={workdir}: no checkpoint there is as it was written; that of step {step} {fault}. Put it "
+                "back, or begin anew with --fresh."
+            )
         check_agreement({"config": config, "versions": versions(), "data": experiment.notes, "checkpoint": start})
         if start and (workdir / "result.json").exists():
             return report.show(workdir, "This run is finished; --fresh starts it anew.")

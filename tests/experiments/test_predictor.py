@@ -257,7 +257,7 @@ def test_an_older_run_is_known_by_its_result(run, tmp_path, digits):
     np.testing.assert_array_equal(jaxrec.load(older)(digits.image[:2]), jaxrec.load(run)(digits.image[:2]))
     del result["notes"]["shape"]
     (older / "result.json").write_text(json.dumps(result))
-    with pytest.raises(InputError, match="does not say what shape its images have"):
+    with pytest.raises(InputError, match="has noted of its data does not say shape: an older version"):
         jaxrec.load(older)
     (older / "data.json").write_text("{")
     with pytest.raises(InputError, match=r"data\.json: cannot be read"):
