@@ -76,7 +76,7 @@ def run(
         Checkpoints(workdir / INTERRUPTED) as interrupted,
     ):
         source, start = newest(checkpoints, interrupted)
-        if not start and (damaged := checkpoints.damaged()):
+        if not start and (damaged := checkpoints.damaged() or interrupted.damaged()):
             step, fault = max(damaged.items())
             raise InputError(
                 f"--workdir={workdir}: no checkpoint there is as it was written; that of step {step} {fault}. Put it "

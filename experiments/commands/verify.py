@@ -4,8 +4,7 @@ import pathlib
 
 from jaxrec.engine import manifest
 from jaxrec.errors import InputError
-
-PLACES = ("checkpoints", "interrupted")  # of a run's folder
+from jaxrec.output.workdir import HELD
 
 
 def verify(*, run: str, seal: bool = False) -> int:
@@ -21,7 +20,7 @@ def verify(*, run: str, seal: bool = False) -> int:
     Raises:
       InputError: there is no such run.
     """
-    places = [pathlib.Path(run, place) for place in PLACES if pathlib.Path(run, place).is_dir()]
+    places = [pathlib.Path(run, place) for place in HELD if pathlib.Path(run, place).is_dir()]
     if not places:
         raise InputError(f"--run = '{run}': no run with checkpoints is there. Name a run's folder.")
     damaged = 0

@@ -17,6 +17,7 @@ from jaxrec.errors import InputError, reason
 from jaxrec.trees import differences
 
 PACKAGES = ("jaxrec", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
+HELD = ("checkpoints", "interrupted")  # what holds the states of a run, in its folder
 REMEDY = "The file is damaged: put it back as it was, take it away, or name another run."
 
 
@@ -56,7 +57,7 @@ def owned(
     with _locked(workdir):
         wanted, changed = _as_stored(settings), {}
         file = workdir / "config.json"
-        if file.exists() and any((workdir / "checkpoints").glob("[0-9]*")):  # else there is nothing to lose
+        if file.exists() and any(list(workdir.glob(f"{held}/[0-9]*")) for held in HELD):  # else nothing is lost
             found = _as_stored(completed(read_json(file)))
             changed = {key: f"{key}: {old!r} -> {new!r}" for key, old, new in differences(found, wanted, "config")}
             if others := [line for key, line in changed.items() if key not in free]:

@@ -65,6 +65,15 @@ def test_a_new_folder_is_the_user_s_alone_and_an_old_one_stays_as_it_was(tmp_pat
     assert modes == {"old": 0o755, "new": 0o700}
 
 
+@pytest.mark.parametrize("held", ["checkpoints", "interrupted"])
+def test_another_config_is_refused_wherever_a_state_lies(tmp_path, held):
+    (tmp_path / held / "5").mkdir(parents=True)
+    write_json(tmp_path / "config.json", {"seed": 1})
+    with pytest.raises(InputError, match=r"another config \(config\.seed: 1 -> 2\)"), owned(tmp_path, {"seed": 2}):
+        pass
+    assert read_json(tmp_path / "config.json") == {"seed": 1}
+
+
 def test_what_may_change_is_told_when_a_run_goes_on(tmp_path):
     before, after = ({"train": {"keep": keep, "steps": 5}} for keep in (1, 2))
     with owned(tmp_path, before, free=["config.train.keep"]) as changed:
