@@ -90,5 +90,6 @@ def _listen(reader: int) -> None:
                     waits = _Received.deferring > 0
                     _Received.asked = _Received.asked or (signal.Signals(number) if waits else None)
                 if not waits:
-                    os.write(2, f"launch.py: {NAMES[number]}. The same command goes on, or begins anew.\n".encode())
+                    with contextlib.suppress(OSError):  # nobody reads it any more
+                        os.write(2, f"launch.py: {NAMES[number]}. The same command goes on, or begins anew.\n".encode())
                     os._exit(CODES[number])  # sys.exit would end this thread alone

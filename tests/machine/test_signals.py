@@ -53,6 +53,11 @@ def test_each_signal_has_its_code():
     assert answer("time.sleep(30)", signal.SIGINT)[0] == 130
 
 
+def test_a_process_ends_without_a_reader_of_its_last_line():
+    program = "reader, writer = os.pipe()\nos.close(reader)\nos.dup2(writer, 2)\n" + READY + "time.sleep(30)"
+    assert answer(program, signal.SIGTERM)[0] == 75
+
+
 WAITING = f"""
 with signals.deferred():
     {READY}    until = time.time() + 0.6
