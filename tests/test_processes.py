@@ -273,8 +273,8 @@ def test_a_run_goes_on_in_another_number_of_processes(longer, tmp_path):
 @pytest.mark.parametrize(("processes", "devices"), [(1, 2), (2, 1), (2, 2), (4, 1), (4, 2)])
 @pytest.mark.parametrize("rule", ["replicate", "fsdp"])
 def test_processes_and_devices_learn_what_one_device_does(processes, devices, rule, runs, tmp_path):
-    flags = (*TINY, f"--config.train.rule={rule}", f"--workdir={tmp_path}/run", f"--processes={processes}")
-    launched(*flags, JAX_NUM_CPU_DEVICES=str(devices))
+    flags = [flag.replace("'steps': 30", f"'steps': 30, 'rule': '{rule}'") for flag in TINY]
+    launched(*flags, f"--workdir={tmp_path}/run", f"--processes={processes}", JAX_NUM_CPU_DEVICES=str(devices))
     for expected, found in zip(records(runs[1]), records(tmp_path / "run"), strict=True):
         close(expected, found)
     close(state(runs[1]), state(tmp_path / "run"))
