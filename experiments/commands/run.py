@@ -122,7 +122,7 @@ def run(
                 seconds=train.save_seconds or 0,
                 monitor=monitor,
                 mode=experiment.mode,
-                history=history,
+                saved=[checkpoints.metrics(step) for step in checkpoints.steps()],
                 least=program.least,
             )
             evaluations = train.eval_every or experiment.train.per_pass

@@ -124,7 +124,7 @@ class Seldom:
       seconds: since it was called last, or since this one was made.
       monitor: the metric, or None.
       mode: whether a larger or a smaller value of it is better. NaN is never best.
-      history: the scalars of the moments before, oldest first, of a run that goes on.
+      saved: the scalars of what is saved already, of a run that goes on.
       least: `Program.least`, so that several processes decide alike.
     """
 
@@ -135,11 +135,11 @@ class Seldom:
         seconds: float,
         monitor: str | None,
         mode: Literal["max", "min"],
-        history: Iterable[Mapping[str, float | None]] = (),
+        saved: Iterable[Mapping[str, float | None]] = (),
         least: Callable[[int], int] = int,
     ):
         self._hook, self._seconds, self._monitor, self._mode, self._least = hook, seconds, monitor, mode, least
-        self._best = max((self._score(scalars) for scalars in history), default=-math.inf)
+        self._best = max((self._score(scalars) for scalars in saved), default=-math.inf)
         self._called = clock()
 
     def __call__(self, moment: Moment) -> bool | None:
