@@ -22,7 +22,8 @@ import kills
 
 ROOT = pathlib.Path(__file__).parents[1]
 FAULTS = ("SIGKILL", "SIGSTOP", "exception", "exit", "data", "step", "missing", "duplicate")
-HANG_SECONDS, JOIN_SECONDS, LIMIT = 5, 10, 20
+HANG_SECONDS, JOIN_SECONDS, LIMIT = 5, 5, 20
+PATIENT_SECONDS = 60  # where a run is to come to its end, and compiles in between
 STACKS = {"data": "stuck_in_data", "step": "stuck_in_step"}
 CODES = {"data": 77, "step": 77, "missing": 2, "duplicate": 2}  # the others: 1
 RUN = (
@@ -34,14 +35,14 @@ RUN = (
 )
 
 
-def start(folder: pathlib.Path, name: str, *flags: str) -> subprocess.Popen:
+def start(folder: pathlib.Path, name: str, *flags: str, hang: float = HANG_SECONDS) -> subprocess.Popen:
     """Starts launch.py; what it says on stderr goes to a file."""
     command = [
         sys.executable,
         "launch.py",
         *RUN,
         f"--workdir={folder / name}",
-        f"--hang_seconds={HANG_SECONDS}",
+        f"--hang_seconds={hang}",
         *flags,
     ]
     environment = {**os.environ, "PROCESS_FAULTS": str(folder)}  # by which its processes are found
@@ -96,7 +97,9 @@ def struck(folder: pathlib.Path, fault: str, processes: int) -> tuple[str, bool]
 def restarted(folder: pathlib.Path, whole: pathlib.Path, fault: str, processes: int) -> list[str]:
     """One trial with a restart: what differs from the unbroken run."""
     strike = (f"--config.fault={fault}", f"--config.process={processes - 1}", f"--config.marker={folder / 'struck'}")
-    code = start(folder, "run", *strike, f"--processes={processes}", "--restarts=1").wait(timeout=600)
+    hang = HANG_SECONDS * 3 if fault in STACKS else PATIENT_SECONDS
+    flags = (*strike, f"--processes={processes}", "--restarts=1")
+    code = start(folder, "run", *flags, hang=hang).wait(timeout=600)
     if code or not (folder / "struck").exists():
         return [f"exit code {code}"]
     return kills.differences(whole, folder / "run")
@@ -111,8 +114,10 @@ def main() -> None:
     bad = trials = 0
     for processes in map(int, args.processes.split(",")):
         with tempfile.TemporaryDirectory() as whole:
-            if args.restarts and start(pathlib.Path(whole), "whole", f"--processes={processes}").wait():
-                sys.exit("The unbroken run failed.")
+            if args.restarts:
+                unbroken = start(pathlib.Path(whole), "whole", f"--processes={processes}", hang=PATIENT_SECONDS)
+                if unbroken.wait():
+                    sys.exit(f"The unbroken run failed: {pathlib.Path(whole, 'whole.stderr').read_text()}")
             print(f"{'fault':10} processes seconds  code left over   last line on stderr", flush=True)
             for fault in args.faults.split(","):
                 with tempfile.TemporaryDirectory() as folder:
