@@ -182,11 +182,13 @@ def give_up(study: Study, trial: Trial, why: str, *, diverged: bool) -> None:
 
 def _next(study: Study, trials: int, stack: contextlib.ExitStack) -> Trial | None:
     """A trial that nobody works on, its folder held from now on; None where there is none to be begun."""
-    for frozen in _running(study):
-        with contextlib.suppress(BlockingIOError):
-            stack.enter_context(locked(_claim(study, frozen.number), wait=False))
-            study.optuna.sampler = _sampler(study.method, study.seed + frozen.number)
-            return Trial(study.optuna, frozen._trial_id)
+    for number in [trial.number for trial in _running(study)]:
+        with contextlib.suppress(BlockingIOError), contextlib.ExitStack() as claim:
+            claim.enter_context(locked(_claim(study, number), wait=False))
+            if frozen := next((trial for trial in _running(study) if trial.number == number), None):  # still
+                stack.enter_context(claim.pop_all())
+                study.optuna.sampler = _sampler(study.method, study.seed + number)
+                return Trial(study.optuna, frozen._trial_id)
     found = study.optuna.get_trials(deepcopy=False)
     if len(found) >= trials and not any(trial.state == TrialState.WAITING for trial in found):
         return None
