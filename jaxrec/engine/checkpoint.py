@@ -268,7 +268,9 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *exc: Any) -> None:
+    def __exit__(self, kind: type | None, *exc: Any) -> None:
+        if kind and jax.process_count() > 1:  # this process may be the only one that fails: nobody meets it to delete
+            self._writing = None
         self.close()
 
     def _folder(self, step: int) -> pathlib.Path:
