@@ -40,6 +40,7 @@ learned saved, 76 training diverged, 77 hangs.
 
 import pathlib
 import sys
+import traceback
 import warnings
 
 from jaxrec.machine import exits, signals, terminal
@@ -77,8 +78,10 @@ def main(argv: list[str]) -> int:
             return start(argv, config, folder and pathlib.Path(folder), options, command, own)
     except Exception as error:
         known = (exits.BAD_INPUT, str(error)) if isinstance(error, flags.Error) else exits.told(error)
-        if "--debug" in argv or not known:
+        if not known:
             raise
+        if "--debug" in argv:
+            traceback.print_exception(error)
         print(f"launch.py: {known[1]}", file=sys.stderr)
         return known[0]
 

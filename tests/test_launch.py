@@ -280,6 +280,11 @@ def test_bad_command_lines_end_with_code_2_and_one_line(capsys, tmp_path):
     assert not (tmp_path / "run").exists(), "a run that never started left something behind"
 
 
+def test_debug_shows_where_an_error_was_raised_and_changes_no_exit_code(capsys):
+    assert launch.main([*SMALL, "--config.seed=-1", "--debug"]) == 2
+    assert re.search(r"^Traceback .*\nlaunch\.py: config\.seed = -1: [^\n]*\n$", capsys.readouterr().err, re.DOTALL)
+
+
 @pytest.mark.parametrize(
     ("flags", "name"),
     [
