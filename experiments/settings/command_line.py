@@ -27,6 +27,7 @@ COMMANDS = (
     "replay",
     "compare",
     "runs",
+    "export",
     "sweep",
 )
 WITHOUT_JAX = ("runs",)  # commands for which JAX is not started
