@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from jaxrec.errors import InputError
-from jaxrec.machine import signals, supervisor, watchdog
+from jaxrec.machine import supervisor, watchdog
 
 LAUNCHER = pathlib.Path(__file__).parents[1] / "launch.py"
 HANG_SECONDS = 600.0  # by default, with several processes
@@ -31,14 +31,13 @@ def is_parent(options: Any) -> bool:
 def supervise(argv: list[str], options: Any, workdir: pathlib.Path | None) -> int:
     """Starts the processes of a run on this machine, which run this command line, and returns the exit code."""
     command = [sys.executable, str(LAUNCHER), *argv]
-    with signals.deferred():  # they are handed on
-        return supervisor.supervise(
-            command,
-            processes=options.processes or 1,
-            restarts=options.restarts or 0,
-            again=[*command, "--nofresh"],  # what the first attempt has learned is not moved aside
-            progress=functools.partial(newest_step, workdir),
-        )
+    return supervisor.supervise(
+        command,
+        processes=options.processes or 1,
+        restarts=options.restarts or 0,
+        again=[*command, "--nofresh"],  # what the first attempt has learned is not moved aside
+        progress=functools.partial(newest_step, workdir),
+    )
 
 
 def newest_step(workdir: pathlib.Path) -> int:

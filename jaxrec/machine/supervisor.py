@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
+from jaxrec.machine import signals
+
 TICK = 1.0  # seconds between two looks at whether a process is stopped
 STOPPED_SECONDS = 5.0  # for which a process may be stopped; a whole job that is stopped goes on together
 TAIL = 200  # lines of standard error that are kept of each process
@@ -57,10 +59,10 @@ def supervise(
       progress: a number that grows with what would be kept, such as the newest checkpoint's step.
     """
     left, handed_on = restarts, []
-    with _handing_on(handed_on) as children:
+    with _handing_on(handed_on) as children, signals.deferred():
         while True:
             before = progress()
-            failure = _attempt(command, processes, children)
+            failure = _attempt(command, processes, children, handed_on)
             if failure is None:
                 return 0
             left = restarts if progress() > before else left - 1
@@ -70,13 +72,18 @@ def supervise(
             command = again or command
 
 
-def _attempt(command: Sequence[str], processes: int, children: list[subprocess.Popen]) -> Failure | None:
+def _attempt(
+    command: Sequence[str], processes: int, children: list[subprocess.Popen], handed_on: Sequence[int]
+) -> Failure | None:
     """Runs the job once."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         coordinator = f"127.0.0.1:{free.getsockname()[1]}"
     for process_id in range(processes):
         own = (f"--processes={processes}", f"--process_id={process_id}", f"--coordinator={coordinator}")
         children.append(_start([*command, *own], seen=process_id == 0))
+    for child in children:
+        for number in handed_on:  # to those who were not there yet when it came
+            child.send_signal(number)
     ended: queue.SimpleQueue[int] = queue.SimpleQueue()
     tails = [collections.deque(maxlen=TAIL) for _ in children]
     threads = [
@@ -154,8 +161,8 @@ def _first_failure(children: Sequence[subprocess.Popen], ended: queue.SimpleQueu
 
 def _failure(process_id: int, code: int) -> Failure | None:
     """How a process has failed, if it has."""
-    if code < 0:
-        return Failure(process_id, f"killed by {signal.Signals(-code).name}", 1)
+    if code < 0:  # by SIGTERM or SIGINT, before it could say how it wants to end
+        return Failure(process_id, f"killed by {signal.Signals(-code).name}", signals.CODES.get(-code, 1))
     return Failure(process_id, f"exit code {code}", code if code in (*ORDERLY, HANG) else 1) if code else None
 
 

@@ -113,6 +113,19 @@ while True: time.sleep(1)
     assert len(list(tmp_path.glob("0_*"))) == 1, "a job that was asked to end was started anew"
 
 
+def test_a_signal_that_comes_before_they_are_there_is_handed_on_too():
+    """Children that have not got as far as to say how they want to end are killed by it, which is no failure."""
+    program = """
+import os, signal, sys
+from jaxrec.machine.supervisor import supervise
+progress = lambda: os.kill(os.getpid(), signal.SIGTERM) or 0  # asked before the first is started
+sys.exit(supervise([sys.executable, "-c", "import time; time.sleep(60)"], processes=2, restarts=2, progress=progress))
+"""
+    command, pipes = [sys.executable, "-c", program], {"capture_output": True, "text": True, "check": False}
+    done = subprocess.run(command, cwd=ROOT, timeout=20, **pipes)
+    assert (done.returncode, done.stderr) == (75, "")
+
+
 def test_no_child_outlives_its_parent(tmp_path):
     parent = start(tmp_path, "time.sleep(60)")
     while len(list(tmp_path.glob("[0-9]_0"))) < 2:
