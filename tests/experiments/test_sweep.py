@@ -275,6 +275,16 @@ def test_what_diverged_is_worse_than_any_and_what_was_refused_says_nothing(tmp_p
     assert [trial.number for trial in study.ranked()] == [2]
 
 
+def test_a_trial_that_another_process_has_just_ended_is_not_taken_up(tmp_path, monkeypatch):
+    study = opened(tmp_path, method="random")
+    trial = study.optuna.ask()
+    seen = [study.optuna.get_trials(deepcopy=True), []]  # before it ends, and after
+    end(study, trial, 1.0)
+    monkeypatch.setattr("experiments.study._running", lambda _: seen.pop(0) if seen else [])
+    work(study, 1, choose, None, lambda *_: pytest.fail("it is over"))
+    assert states(study) == ["COMPLETE"]
+
+
 def test_another_method_says_what_it_needs(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(InputError, match="pip install torch"):
