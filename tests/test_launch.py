@@ -255,6 +255,22 @@ def test_validation_chooses_and_test_is_read_once_at_the_end(tmp_path, monkeypat
     assert len(ids["test"]) == len(set(ids["test"])) == 360
 
 
+@pytest.mark.slow
+def test_a_hook_of_an_experiment_may_end_its_run(tmp_path, monkeypatch, capsys):
+    build = classify.build
+
+    @functools.wraps(build)
+    def ending(**config):
+        return build(**config)._replace(watch=lambda workdir: [lambda moment: moment.step >= 50])
+
+    monkeypatch.setattr(classify, "build", ending)
+    model = "--config.model={'name': 'MLP', 'widths': (8,)}"
+    train = "--config.train={'batch_size': 16, 'steps': 200, 'eval_every': 50, 'evaluate_train': False}"
+    assert launch.main([SMALL[0], model, train, f"--workdir={tmp_path}/run"]) == 0
+    assert "step 100/200" not in capsys.readouterr().out
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["step"] == 50
+
+
 def test_bad_command_lines_end_with_code_2_and_one_line(capsys, tmp_path):
     file = tmp_path / "file"
     file.write_text("")

@@ -127,6 +127,8 @@ def run(
             )
             evaluations = train.eval_every or experiment.train.per_pass
             periodically = hooks.every(train.save_every or evaluations, seldom)
+            if train.nonfinite == "skip":
+                periodically = hooks.unless_skipping(periodically)
             validation = {name: batches for name, batches in experiment.splits.items() if name == "validation"}
             state = fit(
                 program,
@@ -147,8 +149,9 @@ def run(
             )
             checkpoints.wait()
             interrupted.wait()
+            asked = not program.least(not signals.is_asked())
         last = int(state.step)
-        if signals.asked() or (last < (until or experiment.steps) and not stopping.exhausted):
+        if asked or signals.asked():
             raise StoppedError(signals.asked() or signal.SIGTERM, last)  # another process of the job was asked
         if not finish:
             return 0

@@ -70,6 +70,19 @@ def stop_if_skipping(at_most: int) -> Hook:
     return hook
 
 
+def unless_skipping(hook: Hook) -> Hook:
+    """Leaves `hook` out at a moment whose last step was skipped, before the run's end: perhaps none is taken any more.
+
+    So what is saved of a run that skips on until `stop_if_skipping` ends it is from before.
+    """
+
+    def fire(moment: Moment) -> bool | None:
+        skips = moment.step < moment.steps and int(moment.state.opt_state.in_a_row) > 0
+        return None if skips else hook(moment)
+
+    return fire
+
+
 class EarlyStopping:
     """A hook that ends a run once the monitored metric has not improved for `patience` evaluations in a row.
 

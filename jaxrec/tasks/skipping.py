@@ -24,9 +24,9 @@ def skipping(task: Task) -> Task:
     """The same task, whose state stays as it is, to the bit, where a step would make it or its metrics not finite.
 
     Only the count of steps goes on, and with it what is drawn. A skipped step counts in no metric but two: "skipped",
-    the share of steps that were, and "skipped_in_a_row", the longest run of them. `jaxrec.engine.hooks.StopSkipping`
-    ends a run that skips too many in a row: nothing that is not finite is ever accepted, unlike
-    `optax.apply_if_finite`, which does so in the end.
+    the share of steps that were, and "skipped_in_a_row", the longest run of them. `stop_if_skipping` of
+    `jaxrec.engine.hooks` ends a run that skips too many in a row, and `unless_skipping` keeps what was saved before
+    these: nothing that is not finite is ever accepted, unlike `optax.apply_if_finite`, which does so in the end.
     """
 
     def own(state: State) -> State:

@@ -1,5 +1,7 @@
 """Steps that would not end in finite numbers leave the state as it was, to the bit."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -88,3 +90,13 @@ def test_too_many_in_a_row_end_the_run_with_a_finite_state(numbers):
         )
     assert np.isfinite(kept[-1].params["w"])
     assert program.finite(kept[-1])
+
+
+@pytest.mark.parametrize(("steps", "saved"), [(100, [3]), (6, [3, 6])])
+def test_nothing_is_saved_while_steps_are_skipped_but_the_end(numbers, steps, saved):
+    program = compile_task(skipping(regression(tuple(range(5, 100)))), numbers, log_every=3)
+    found: list[int] = []
+    saving = hooks.unless_skipping(lambda moment: found.append(moment.step))
+    with contextlib.suppress(DivergedError):
+        fit(program, steps=steps, hooks=[hooks.stop_if_skipping(5), saving])
+    assert found == saved
