@@ -5,11 +5,12 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed$(if $(LOCKED),-locked)
 CONFIG ?= digits_cnn
 
 .PHONY: train test test-slow bench bench-quick golden lint lock audit clean
 
-train: $(VENV)/installed
+train: $(INSTALLED)
 	$(BIN)/python launch.py --config=configs/$(CONFIG).py --workdir=runs/$(CONFIG)
 
 test: $(VENV)/installed-test
@@ -32,11 +33,11 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-$(VENV)/installed: pyproject.toml $(wildcard requirements/*)
+$(INSTALLED): pyproject.toml $(wildcard requirements/*)
 	@test -n "$(PYTHON)" || { echo "jaxrec needs Python >= 3.11: install it, or name one: make PYTHON=/path/to/python3.12"; exit 2; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(if $(LOCKED),--clear) $(VENV)
 	$(BIN)/python requirements/install.py $(if $(LOCKED),--locked)
-	@touch $@
+	@touch $(VENV)/installed $@
 
 # Writes the lock of this platform and Python anew; make lock PYTHON=python3.13 that of another.
 lock:
@@ -49,11 +50,11 @@ audit:
 	$(VENV)/audit/bin/python -m pip install --quiet pip-audit
 	for lock in requirements/*.txt; do $(VENV)/audit/bin/pip-audit --strict --disable-pip --require-hashes -r $$lock || exit 1; done
 
-$(VENV)/installed-test: $(VENV)/installed
+$(VENV)/installed-test: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet -e '.[test]'
 	@touch $@
 
-$(VENV)/installed-bench: $(VENV)/installed
+$(VENV)/installed-bench: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet -e '.[bench]'
 	@touch $@
 

@@ -120,3 +120,14 @@ def test_the_newest_is_installed_in_place_of_what_is_missing_and_never_of_anothe
     assert ("--editable" in calls[-1]) == (code == 0)
     assert any("--require-hashes" not in call and "--no-deps" not in call for call in calls) == newest
     assert trouble in capsys.readouterr().err
+
+
+def test_what_was_installed_without_the_lock_is_no_installation_from_it(tmp_path):
+    def planned(locked: str) -> str:
+        command = ["make", "--dry-run", "train", f"VENV={tmp_path}", f"LOCKED={locked}"]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    (tmp_path / "installed").touch()
+    assert "requirements/install.py" not in planned("")
+    assert "requirements/install.py --locked" in planned("1")
+    assert f"venv --clear {tmp_path}" in planned("1")
