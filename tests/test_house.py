@@ -29,6 +29,7 @@ ARROWS: dict[str, set[str]] = {
     "augment": set(),
     "optim": set(),
     "metrics": set(),
+    "explain": set(),
     # what is learned, and from what
     "layers": {"sharding"},
     "data": {"augment", "machine"},

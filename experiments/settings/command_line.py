@@ -21,6 +21,7 @@ COMMANDS = (
     "predict",
     "evaluate",
     "calibrate",
+    "explain",
     "sample",
     "distance",
     "verify",

@@ -1,0 +1,121 @@
+"""launch.py explain: what it writes for a run, and what it refuses."""
+
+import csv
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import launch
+
+ROOT = pathlib.Path(__file__).parents[2]
+SMALL = ["--config.train.batch_size=64", "--config.train.epochs=None"]
+
+
+def rows_of(file: pathlib.Path) -> list[dict[str, str]]:
+    with file.open(newline="") as opened:
+        return list(csv.DictReader(opened))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    model = "--config.model={'name': 'CNN', 'widths': (16,), 'hidden': (), 'padding': 'SAME'}"
+    flags = [f"--config={ROOT}/configs/digits_cnn.py", *SMALL, model, "--config.train.steps=150"]
+    assert launch.main([*flags, f"--workdir={folder}"]) == 0
+    return folder
+
+
+def test_the_files_hold_what_is_known_of_the_mistakes(run, digits, capsys):
+    flags = ["--count=4", "--methods=integrated_gradients,grad_cam", "--neighbours=2"]
+    assert launch.main(["explain", f"--run={run}", *flags]) == 0
+    assert "4 images by step 150" in capsys.readouterr().out
+    file = run / "explain_test_wrong"
+    with np.load(file.with_suffix(".npz")) as found:
+        arrays = dict(found)
+    rows = rows_of(file.with_suffix(".csv"))
+    ids = np.array([int(row["image"]) for row in rows])
+    assert len(ids) == 4
+    assert set(ids) <= set(digits.splits["test"])
+    np.testing.assert_array_equal(arrays["image"], digits.image[ids])
+    np.testing.assert_array_equal(arrays["label"], digits.label[ids])
+    assert all(row["class"] != row["label"] for row in rows)
+    assert [int(row["class"]) for row in rows] == arrays["logits"].argmax(-1).tolist()
+    sure = [float(row["probability"]) for row in rows]
+    assert sure == sorted(sure, reverse=True)
+    assert arrays["grad_cam"].shape == arrays["integrated_gradients"].shape == (4, 8, 8)
+    assert set(arrays["nearest"].ravel()) <= set(digits.splits["train"])
+    assert [int(row["nearest_2"]) for row in rows] == arrays["nearest"][:, 1].tolist()
+    with Image.open(file.with_suffix(".png")) as picture:
+        assert min(picture.size) > 400
+
+
+@pytest.mark.slow
+def test_maps_are_better_than_none(run):
+    flags = ["--pick=random", "--count=32", "--methods=integrated_gradients", "--neighbours=0"]
+    assert launch.main(["explain", f"--run={run}", *flags, "--split=validation"]) == 0
+    rows = rows_of(run / "explain_validation_random.csv")
+    mean = {name: np.mean([float(row[name]) for row in rows]) for name in rows[0] if "tion_" in name}
+    assert mean["deletion_integrated_gradients"] < mean["deletion_random"]
+    assert mean["insertion_integrated_gradients"] > mean["insertion_random"]
+
+
+def test_pictures_are_explained_without_the_data(run, digits, tmp_path, monkeypatch):
+    Image.fromarray(digits.image[0, ..., 0]).save(tmp_path / "0.png")
+    monkeypatch.setattr("experiments.commands.explain.read_images", lambda *_, **__: pytest.fail("the data were read"))
+    words = [str(tmp_path / "0.png"), "--methods=gradient", "--neighbours=0", f"--out={tmp_path}/why"]
+    assert launch.main(["explain", f"--run={run}", *words]) == 0
+    (row,) = rows_of(tmp_path / "why.csv")
+    assert row["image"] == words[0]
+    assert "label" not in row
+    assert (tmp_path / "why.png").stat().st_size > 1000
+
+
+def test_bad_input_is_one_line(run, tmp_path, capsys):
+    here = f"--run={run}"
+    for words, said in [
+        (["--run=nowhere"], "--run = 'nowhere'"),
+        ([here, "--methods=gradcam"], "this network has no 'gradcam'. Did you mean 'grad_cam'?"),
+        ([here, "--layer=Conv_7", "--methods=grad_cam", "--pick=random"], "layer = 'Conv_7' gives no feature map"),
+        ([here, "--pick=best"], "explain.pick = 'best': allowed is 'wrong', 'confident', 'random'"),
+        ([here, f"{tmp_path}/none.png"], "no such file or folder"),
+        ([here, f"--out={tmp_path}/no/where"], "cannot be written"),
+    ]:
+        capsys.readouterr()
+        assert launch.main(["explain", *words]) == 2, words
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert line.startswith("launch.py: "), line
+        assert said in line, line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("config", "flags", "expected"),
+    [
+        ("digits_autoencoder", ["--config.train.steps=2"], {"squared_error", "reconstruction"}),
+        ("digits_vae", ["--config.train.steps=2", "--config.nll_samples=2"], {"squared_error", "reconstruction"}),
+        (
+            "digits_cnn",
+            [
+                "--config.train.steps=2",
+                "--config.model={'name': 'ViT', 'patch': 2, 'width': 8, 'depth': 1, 'heads': 2}",
+            ],
+            {"rollout", "occlusion", "smoothgrad", "gradient", "integrated_gradients"},
+        ),
+        (
+            "digits_cnn",
+            ["--config.train.steps=2", "--config.model={'name': 'CCT', 'width': 8, 'depth': 1, 'heads': 2}"],
+            {"rollout", "grad_cam"},
+        ),
+        ("digits_cnn", ["--config.train.steps=2", "--config.model={'name': 'RNN', 'hidden': 8}"], {"row_by_row"}),
+    ],
+    ids=["autoencoder", "vae", "vit", "cct", "rnn"],
+)
+def test_every_kind_of_network_is_explained_without_naming_layers(config, flags, expected, tmp_path):
+    folder = tmp_path / "run"
+    assert launch.main([f"--config={ROOT}/configs/{config}.py", *SMALL, *flags, f"--workdir={folder}"]) == 0
+    assert launch.main(["explain", f"--run={folder}", "--pick=random", "--count=2", "--neighbours=1"]) == 0
+    with np.load(folder / "explain_test_random.npz") as found:
+        assert set(found) >= expected
+        assert all(np.isfinite(found[name]).all() for name in expected)
