@@ -12,6 +12,7 @@ from rich.console import Console
 
 from experiments.experiment import Train
 from experiments.explained import Subject, subject_of
+from experiments.heat_maps import draw
 from experiments.images import Images, read_images
 from experiments.inputs import named_pictures
 from experiments.predictor import Predictor
@@ -20,14 +21,11 @@ from jaxrec import explain as explanations
 from jaxrec.data import transforms
 from jaxrec.data.batches import Dataset
 from jaxrec.errors import InputError, did_you_mean
-from jaxrec.output.pictures import contact_sheet
 from jaxrec.output.report import write_csv
 from jaxrec.types import Array, Count, Names, Paths, Seed, Whole
 
 BATCH = 256  # images at once, where a whole split is looked at
 SEARCHED = 10_000  # training images among which the nearest are looked for
-FAINT = 0.35  # of the image, under a map
-STRIPE = 0.2  # of the image's height, of the scale below it
 
 
 class Chosen(NamedTuple):
@@ -103,7 +101,8 @@ def explain(
         _nearest(subject, own, chosen, found["features"], neighbours) if neighbours else np.zeros((len(image), 0), int)
     )
     table = _table(subject, chosen, image, target, found, maps, near, notes["classes"], seed)
-    _draw(file.with_name(f"{file.name}.png"), chosen, image, target, found, maps, own, near, notes["classes"])
+    beside = [floats_of(own.image[ids]) for ids in near.T]
+    draw(file.with_name(f"{file.name}.png"), image, target, found, maps, beside, chosen.label, notes["classes"])
     np.savez(
         file.with_name(f"{file.name}.npz"),
         **{**maps, **{name: value for name, value in found.items() if name != "features"}},
@@ -250,61 +249,6 @@ def areas_of(subject: Subject) -> Callable[[np.ndarray, np.ndarray, np.ndarray],
 
 def _cell(value: Any) -> Any:
     return f"{value:.6g}" if isinstance(value, np.floating) else value
-
-
-def _draw(
-    file: pathlib.Path,
-    chosen: Chosen,
-    image: np.ndarray,
-    target: np.ndarray,
-    found: Mapping[str, np.ndarray],
-    maps: Mapping[str, np.ndarray],
-    own: Dataset | None,
-    near: np.ndarray,
-    classes: Sequence[str],
-) -> None:
-    """A column for each image: itself, its maps over it, the training images that are nearest."""
-    rows = {"image": image}
-    if "reconstruction" in found:
-        rows["reconstruction"] = found["reconstruction"]
-    for name, heat in maps.items():
-        largest = np.ones(1) if name == "row_by_row" else heat.max((1, 2))  # that one is a probability
-        rows[name.replace("_", " ")] = _over_image(image, heat / np.maximum(largest, 1e-12).reshape(-1, 1, 1))
-    strip = np.broadcast_to(np.linspace(0, 1, image.shape[2]), image.shape[:3])
-    height = np.indices(image.shape[1:3])[0] < STRIPE * image.shape[1]
-    rows["scale: 0 to the largest"] = np.where(height[None, ..., None], _coloured(strip), 1)
-    for rank, ids in enumerate(near.T, 1):
-        rows[f"nearest of training, {rank}"] = floats_of(own.image[ids])
-    told = chosen.label is not None and chosen.label.ndim == 1
-    if "logits" not in found:
-        titles = [classes[label] for label in chosen.label] if told and classes else ()
-    elif told:
-        titles = [
-            classes[answer] if answer == label else f"{classes[label]}, says {classes[answer]}"
-            for label, answer in zip(chosen.label, target, strict=True)
-        ]
-    else:
-        titles = [classes[answer] for answer in target]
-    contact_sheet(file, {title: _rgb(images) for title, images in rows.items()}, titles)
-
-
-def _over_image(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """A map in [0, 1] in colours over the faint grey image, [N, H, W, 3]."""
-    return FAINT * _rgb(image).mean(-1, keepdims=True) + (1 - FAINT) * _coloured(heat)
-
-
-def _coloured(heat: np.ndarray) -> np.ndarray:
-    from matplotlib import colormaps  # takes half a second to import
-
-    return colormaps["inferno"](heat)[..., :3]
-
-
-def _rgb(image: np.ndarray) -> np.ndarray:
-    """Images [N, H, W, 3] in [0, 1]; those in other units, each by its own range."""
-    low, high = (image.min((1, 2, 3), keepdims=True), image.max((1, 2, 3), keepdims=True))
-    if image.min() < 0 or image.max() > 1:
-        image = (image - low) / np.maximum(high - low, 1e-12)
-    return image if image.shape[-1] == 3 else image.mean(-1, keepdims=True).repeat(3, axis=-1)
 
 
 def floats_of(image: np.ndarray) -> np.ndarray:
