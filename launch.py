@@ -8,6 +8,13 @@
     python launch.py predict --run=RUN IMAGES... [--out=predictions.csv --top=1 --uncertainty]    a CSV of answers
     python launch.py evaluate --run=RUN [--split=test --data=SET --corrupt=gaussian_noise,...]    its metrics elsewhere
     python launch.py calibrate --run=RUN            probabilities that can be believed, and a picture of them
+    python launch.py explain --run=RUN [IMAGES... --split=test --pick=wrong]        by what it answers, as pictures
+    python launch.py export --run=RUN [--out=model --calibrated --onnx]    programs that need jax alone; docs/export.md
+    python launch.py compare RUN RUN... [--split=test --out=compare]    can the data tell them apart?
+    python launch.py runs [FOLDER...]               runs, their state, step, best metric, age and size
+    python launch.py sweep --config=FILE --space.KEY="log 1e-4 1e-1" [--trials=20 --method=grid|random|tpe|gp
+                           --pruner=none|asha|hyperband --seeds=N --top=k]    searches configs, by validation alone
+    python launch.py verify --run=RUN [--seal]      whether its checkpoints are as they were written
     python launch.py replay --run=RUN --step=S      one step again: where it ceases to be finite
     python launch.py sample --workdir=RUN [--images=64 --seed=0 --classes=0,1,2]    images that a run makes
     python launch.py distance --generated=FILE [--real=FILE] [--features=RUN]       how far they are from real ones

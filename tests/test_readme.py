@@ -62,7 +62,8 @@ def test_the_commands_of_a_page_can_be_followed_in_order(file, monkeypatch):
     """Their configs are valid, and no two of them share a folder, where the second would be refused."""
     monkeypatch.chdir(ROOT)
     runs: dict = {}
-    for line in re.findall(r"^(?:    )?python launch\.py (.*--config=configs.*)$", (ROOT / file).read_text(), re.M):
+    text = (ROOT / file).read_text().replace("\\\n", " ")
+    for line in re.findall(r"^(?:    )?python launch\.py (.*--config=configs.*)$", text, re.M):
         words = shlex.split(line, comments=True)
         if any(word in ("...", "show_data", "lr_find", "--smoke") for word in words):
             continue
