@@ -19,13 +19,20 @@ NAMED = 3  # tensors and examples that the line names
 
 
 def report(
-    workdir: pathlib.Path, experiment: Experiment, program: Program, state: State, step: int, stop: int
+    run: pathlib.Path,
+    own: pathlib.Path,
+    experiment: Experiment,
+    program: Program,
+    state: State,
+    step: int,
+    stop: int,
 ) -> DivergedError | None:
     """Takes the steps since the newest checkpoint again, and writes down the first that is not finite.
 
     Args:
-      workdir: where nan_report.json goes: the step, its metrics, the ids of its examples, and of each tensor of the
-        state norms before and after it, with how many NaN and Inf it has then.
+      run: the run's folder, which the line names.
+      own: what this process writes into, where nan_report.json goes: the step, its metrics, the ids of its examples,
+        and of each tensor of the state norms before and after it, with how many NaN and Inf it has then.
       experiment: whose step it is.
       program: of the run.
       state: of the newest checkpoint, or the run's first; used up.
@@ -42,7 +49,7 @@ def report(
     after = tensors(bad)
     ids = multihost_utils.process_allgather(experiment.train.host(bad.step)["id"], tiled=True).tolist()
     write_json(
-        workdir / REPORT,
+        own / REPORT,
         {
             "step": bad.step,
             "checkpoint": step,
@@ -53,7 +60,7 @@ def report(
     )
     return DivergedError(
         f"training diverged: step {bad.step} is the first that is not finite ({_which(bad, found, after)}). "
-        f"{workdir / REPORT} has norms and examples; `launch.py replay --run={workdir} --step={bad.step}` says where "
+        f"{run / REPORT} has norms and examples; `launch.py replay --run={run} --step={bad.step}` says where "
         f"it begins. {f'The checkpoint of step {step} is kept' if step else 'There was no checkpoint yet'}. "
         "Lower the learning rate, or clip gradients."
     )

@@ -111,7 +111,7 @@ def run(
             monitor, mode=experiment.mode, patience=train.patience or math.inf, history=history
         )
         with (
-            _told(own, experiment, program, train, (checkpoints, interrupted)),
+            _told(workdir, own, experiment, program, train, (checkpoints, interrupted)),
             signals.deferred(),
             Records(own, recorded) as record,
             ProgressLine(experiment.steps, start, first=experiment.headline) as progress,
@@ -230,6 +230,7 @@ def start_of(program: Program, train: Train) -> State:
 @contextlib.contextmanager
 def _told(
     workdir: pathlib.Path,
+    own: pathlib.Path,
     experiment: Experiment,
     program: Program,
     train: Train,
@@ -245,4 +246,4 @@ def _told(
         print(f"Training diverged. Repeating it from step {step} on, to find the first bad step.", flush=True)
         state = source.restore(program.template, step) if source else start_of(program, train)
         stop = min(error.step + 1, experiment.steps)
-        raise diverged.report(workdir, experiment, program, state, step, stop) or error from None
+        raise diverged.report(workdir, own, experiment, program, state, step, stop) or error from None
