@@ -6,7 +6,7 @@ import jax
 
 from experiments.commands.run import start_of
 from experiments.experiment import prepare
-from experiments.stored import config_of
+from experiments.stored import NOTES, check_same_data, config_of, notes_of
 from jaxrec.engine.checkpoint import Checkpoints
 from jaxrec.engine.divergence import first_non_finite
 from jaxrec.engine.program import compile_task
@@ -28,13 +28,15 @@ def replay(*, run: str, step: Whole) -> int:
       The exit code: 0 where the step is finite, 76 where it is not.
 
     Raises:
-      InputError: there is no such run, or it ends before that step.
+      InputError: there is no such run, its data have changed, or it ends before that step.
     """
     folder = pathlib.Path(run)
     config = config_of(folder, "--run")
     experiment, train, parallel = prepare(config)
     if step >= experiment.steps:
         raise InputError(f"--step={step}: that run has {experiment.steps} steps, 0 to {experiment.steps - 1}.")
+    if (folder / NOTES).exists():
+        check_same_data(folder, notes_of(folder, "--run"), experiment.notes)
     program = compile_task(
         experiment.task,
         experiment.train,

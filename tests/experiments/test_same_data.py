@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments.commands.replay import replay
 from experiments.commands.run import run
 from experiments.evaluation import evaluation_of
 from experiments.settings.flags import from_flags
@@ -97,6 +98,12 @@ def test_what_is_measured_is_what_was_held_out(began):
     assert evaluation_of(workdir, "--run").step == 2
     with without([pictures / "a" / "0.png"], seed=2000), pytest.raises(InputError, match="have changed since it began"):
         evaluation_of(workdir, "--run")
+
+
+def test_no_step_is_replayed_on_other_data(began):
+    pictures, workdir = began
+    with without([pictures / "a" / "0.png"], seed=2000), pytest.raises(InputError, match="have changed since it began"):
+        replay(run=str(workdir), step=1)
 
 
 def test_what_fits_is_no_free_choice(began):
