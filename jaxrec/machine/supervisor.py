@@ -86,19 +86,24 @@ def _attempt(
             child.send_signal(number)
     ended: queue.SimpleQueue[int] = queue.SimpleQueue()
     tails = [collections.deque(maxlen=TAIL) for _ in children]
-    threads = [
-        threading.Thread(target=_listen, args=(process_id, child, tails[process_id], ended))
+    listeners = [
+        threading.Thread(target=_listen, args=(process_id, child, tails[process_id]), daemon=True)
         for process_id, child in enumerate(children)
     ]
-    for thread in threads:
+    waiters = [
+        threading.Thread(target=_wait, args=(process_id, child, ended)) for process_id, child in enumerate(children)
+    ]
+    for thread in (*listeners, *waiters):
         thread.start()
     failure = _first_failure(children, ended)
     if failure and failure.code == HANG:
         _show_stacks(children)
     for child in children:
         child.kill()  # does nothing to one that has ended
-    for thread in threads:
+    for thread in waiters:
         thread.join()
+    for thread in listeners:
+        thread.join(TICK)  # a process that a child has started may hold its standard error open
     children.clear()
     if failure:
         _say(failure, tails)
@@ -127,14 +132,18 @@ def _start(command: Sequence[str], *, seen: bool) -> subprocess.Popen:
     )
 
 
-def _listen(process_id: int, child: subprocess.Popen, tail: collections.deque, ended: queue.SimpleQueue) -> None:
-    """Keeps what a process says last, shows what process 0 says, and tells when it has ended."""
+def _listen(process_id: int, child: subprocess.Popen, tail: collections.deque) -> None:
+    """Keeps what a process says last, and shows what process 0 says."""
     for line in child.stderr:
         tail.append(line)
         if process_id == 0:
             with suppress(OSError):  # nobody reads it any more
                 sys.stderr.write(line)
                 sys.stderr.flush()
+
+
+def _wait(process_id: int, child: subprocess.Popen, ended: queue.SimpleQueue) -> None:
+    """Tells when a process has ended."""
     child.wait()
     ended.put(process_id)
 

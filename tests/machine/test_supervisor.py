@@ -53,6 +53,11 @@ def gone(folder: pathlib.Path) -> bool:
     ("what", "code", "how"),
     [
         ("if me: os.kill(os.getpid(), signal.SIGKILL)", 1, "process 1 of 2 was the first to fail: killed by SIGKILL."),
+        (  # what it has started lives on, and holds its standard error open
+            "if me:\n  import subprocess; subprocess.Popen(['sleep', '15'])\n  os.kill(os.getpid(), signal.SIGKILL)",
+            1,
+            "process 1 of 2 was the first to fail: killed by SIGKILL.",
+        ),
         ("if me: raise RuntimeError('out of luck')", 1, "process 1 of 2 was the first to fail: exit code 1."),
         ("if me: sys.exit(3)", 1, "process 1 of 2 was the first to fail: exit code 3."),
         ("if not me: sys.exit(77)", 77, "process 0 of 2 was the first to fail: exit code 77."),
