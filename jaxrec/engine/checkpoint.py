@@ -329,6 +329,11 @@ class Checkpoints:
         try:
             yield
         except (ValueError, KeyError, OSError) as error:
+            if not self._folder(step).exists():
+                raise InputError(
+                    f"The checkpoint of step {step} in {self.directory} has made way for a newer one: its run goes on. "
+                    "Try again."
+                ) from error
             raise InputError(
                 f"The checkpoint of step {step} in {self.directory} cannot be read, though it is as it was written "
                 f"({reason(error)[:200]}). Read it with the versions that environment.json names."

@@ -32,9 +32,10 @@ def alone(beats: int) -> bool:
 def watch(seconds: float, is_last: Callable[[int], bool] = alone) -> None:
     """From the first beat on, ends this process with exit code 77 where no beat comes for so long.
 
-    What all threads are doing is written to standard error before; SIGUSR1 shows it at any time. Time in which the
-    process is stopped does not count. Compiling does: seconds are to be more than the longest of it takes. If a thread
-    keeps Python's lock, `faulthandler` ends the process instead, a few seconds later and with exit code 1.
+    What all threads are doing is written to standard error before; SIGUSR1 shows it at any time. Compiling counts:
+    seconds are to be more than the longest of it takes. If a thread keeps Python's lock, `faulthandler` ends the
+    process instead, a few seconds later and with exit code 1. So it does with one that goes on after it was stopped for
+    longer than that (SIGSTOP, Ctrl-Z); a shorter stop does not count.
 
     Args:
       seconds: how long.

@@ -161,3 +161,16 @@ def test_what_a_killed_save_left_behind_is_not_a_checkpoint(tmp_path, one_device
         assert checkpoints.latest() == 3
         checkpoints.restore(template(one_device), 3)
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_reader_is_told_that_a_step_has_made_way(tmp_path):
+    with Checkpoints(tmp_path) as writer, Checkpoints(tmp_path, read_only=True) as reader:
+        writer.save(1, tree(1))
+        writer.wait()
+        step = reader.latest()
+        writer.save(2, tree(2))
+        writer.wait()
+        for read in (reader.read, reader.metrics):
+            with pytest.raises(InputError, match=r"^The checkpoint of step 1 in .* has made way for a newer one: .*"):
+                read(step)
+        assert reader.latest() == 2
