@@ -54,7 +54,10 @@ def end(main: Callable[[], int]) -> NoReturn:
     try:
         code = main()
     except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else OTHER
+        code = error.code or 0
+        if not isinstance(code, int):  # text: as Python does
+            print(code, file=sys.stderr)
+            code = OTHER
     except BaseException:
         traceback.print_exc()
         code = OTHER

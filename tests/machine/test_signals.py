@@ -114,6 +114,13 @@ def test_an_error_of_ours_is_told_by_its_traceback():
     assert told(OSError(2, "No such file", "/x")) is None
 
 
+@pytest.mark.parametrize(("words", "code", "said"), [("", 0, ""), ("'out of luck'", 1, "out of luck\n"), ("3", 3, "")])
+def test_sys_exit_means_what_it_does_elsewhere(words, code, said):
+    program = f"import sys; from jaxrec.machine import exits; exits.end(lambda: sys.exit({words}))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (code, said)
+
+
 def test_output_without_a_reader_goes_nowhere():
     program = (
         "import sys; from jaxrec.machine.terminal import Lasting; sys.stdout = Lasting(sys.stdout)\n"
