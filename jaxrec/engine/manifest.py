@@ -6,9 +6,14 @@ import os
 import pathlib
 import re
 import stat
+from collections.abc import Mapping
+from concurrent import futures
+
+from jaxrec.machine.cores import cores
 
 NAME = "manifest.json"
 PARTIAL = "manifest.partial"
+PIECE = 2**23  # bytes that are hashed at once: the cores share large files
 
 
 def steps(directory: pathlib.Path) -> list[int]:
@@ -25,9 +30,13 @@ def sizes(folder: pathlib.Path) -> dict[str, int]:
 def write(folder: pathlib.Path, step: int) -> None:
     """Writes `manifest.json` into a folder, for what lies in it now: {"step": ..., "files": {path: bytes, sha256}}.
 
-    It is there whole or not at all, and everything is on the disk by then.
+    There is a SHA-256 for each `PIECE` of a file. It is there whole or not at all, with everything on the disk by then.
     """
-    files = {name: {"bytes": size, "sha256": _hash(folder / name, flush=True)} for name, size in sizes(folder).items()}
+    found = sizes(folder)
+    digests = _hashes(folder, found, threads=1)  # the others train
+    for name in found:
+        _flush(folder / name)
+    files = {name: {"bytes": size, "sha256": digests[name]} for name, size in found.items()}
     with (folder / PARTIAL).open("w") as file:
         json.dump({"step": step, "files": files}, file, indent=1)
         file.flush()
@@ -82,8 +91,9 @@ def _fault(folder: pathlib.Path, step: int) -> str | None:
             return f"{name} has come in later"
         if found[name] != files[name][0]:
             return f"{name} has {found[name]} bytes, and {files[name][0]} were written"
+    digests = _hashes(folder, found, threads=cores())
     for name, (_, digest) in sorted(files.items()):
-        if _hash(folder / name) != digest:
+        if digests[name] != digest:
             return f"{name} holds other bytes than were written"
     return None
 
@@ -101,10 +111,24 @@ def _entries(folder: pathlib.Path) -> dict[str, os.stat_result]:
     return found
 
 
-def _hash(path: pathlib.Path, *, flush: bool = False) -> str:
-    """SHA-256 of a file, in hexadecimal digits; where asked for, the file is on the disk afterwards."""
+def _hashes(folder: pathlib.Path, files: Mapping[str, int], *, threads: int) -> dict[str, list[str]]:
+    """SHA-256 of each piece of files, in hexadecimal digits, by path; `files` has their bytes."""
+    pieces = [(name, start) for name, size in files.items() for start in range(0, max(size, 1), PIECE)]
+
+    def hashed(piece: tuple[str, int]) -> str:
+        name, start = piece
+        with (folder / name).open("rb") as file:
+            file.seek(start)
+            return hashlib.sha256(file.read(PIECE)).hexdigest()  # other threads run meanwhile
+
+    found: dict[str, list[str]] = {name: [] for name in files}
+    with futures.ThreadPoolExecutor(threads, thread_name_prefix="manifest") as pool:
+        for (name, _), digest in zip(pieces, pool.map(hashed, pieces), strict=True):
+            found[name].append(digest)
+    return found
+
+
+def _flush(path: pathlib.Path) -> None:
+    """Sees to it that a file is on the disk."""
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()  # other threads run meanwhile
-        if flush:
-            os.fsync(file.fileno())
-    return digest
+        os.fsync(file.fileno())
