@@ -3,7 +3,6 @@
 import hashlib
 import json
 import pathlib
-import signal
 import time
 
 import numpy as np
@@ -101,13 +100,6 @@ def test_a_mistyped_word_is_named_not_a_missing_config(words, said, capsys):
     line = capsys.readouterr().err
     assert said in line
     assert line.count("\n") == 1
-
-
-@pytest.mark.parametrize(("words", "said"), [(["predict"], "begins anew"), ([], "goes on from the last checkpoint")])
-def test_an_interrupt_says_what_the_same_command_does(words, said, monkeypatch, capsys):
-    monkeypatch.setattr(launch, "launch", lambda *_: signal.raise_signal(signal.SIGINT))
-    assert launch.main([*words, *(["--run=a", "b"] if words else [*SMALL, STEP])]) == 130
-    assert capsys.readouterr().err == f"launch.py: interrupted. The same command {said}.\n"
 
 
 def test_the_stages_that_feed_a_network_are_timed(tmp_path, capsys):

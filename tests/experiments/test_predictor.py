@@ -235,9 +235,8 @@ def test_a_run_that_goes_on_answers_by_its_newest_state(tmp_path, digits):
     assert not (tmp_path / "r" / "result.json").exists()
     found = jaxrec.load(tmp_path / "r")
     assert found.step == 20
-    (tmp_path / "r" / "result.json").write_text(
-        '{"step": 10}'
-    )  # and by the one that it has chosen, once it is finished
+    # And by the one that it has chosen, once it is finished.
+    (tmp_path / "r" / "result.json").write_text('{"step": 10, "metrics": {}}')
     chosen = jaxrec.load(tmp_path / "r")
     assert chosen.step == 10
     assert (chosen(digits.image[:2]) != found(digits.image[:2])).any()
