@@ -236,7 +236,7 @@ def test_a_run_that_goes_on_answers_by_its_newest_state(tmp_path, digits):
     found = jaxrec.load(tmp_path / "r")
     assert found.step == 20
     # And by the one that it has chosen, once it is finished.
-    (tmp_path / "r" / "result.json").write_text('{"step": 10, "metrics": {}}')
+    (tmp_path / "r" / "result.json").write_text('{"step": 10, "metrics": {}, "notes": {}}')
     chosen = jaxrec.load(tmp_path / "r")
     assert chosen.step == 10
     assert (chosen(digits.image[:2]) != found(digits.image[:2])).any()
