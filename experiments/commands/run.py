@@ -85,12 +85,12 @@ def run(
         check_agreement({"config": config, "versions": versions(), "data": experiment.notes, "checkpoint": start})
         if start and (workdir / "result.json").exists():
             return report.show(workdir, "This run is finished; --fresh starts it anew.")
+        if start and (workdir / NOTES).exists():  # an older version wrote it at the end
+            check_same_data(workdir, notes_of(workdir, "--workdir"), experiment.notes)
         # The newest, the best, those that a save takes the place of, and what a signal leaves.
         check_room(checkpoints.directory, state_template(experiment.task, experiment.train, parallel), train.keep + 3)
         contents = experiment.notes.get("contents")
         write_environment(own, startup.device_line(), step=start, changed=changed, data=contents)
-        if start and (workdir / NOTES).exists():  # an older version wrote it at the end
-            check_same_data(workdir, notes_of(workdir, "--workdir"), experiment.notes)
         write_json(own / NOTES, experiment.notes)
         others = f" Changed: {', '.join(changed)}." if changed else ""
         print(table if not start else f"Resuming {workdir} at step {start} of {experiment.steps}.{others}")
