@@ -331,8 +331,8 @@ MUTATIONS = [
     # What comes out.
     Mutation(
         "output/records.py",
-        "purge_step=step + 1)",
-        "purge_step=step)",
+        "self._add(step + 1, session_log",
+        "self._add(step, session_log",
         ("output/test_records.py::test_what_came_after_the_checkpoint_is_taken_back",),
         "TensorBoard forgets the moment of the checkpoint that a run goes on from",
     ),
