@@ -11,6 +11,7 @@ from jaxrec.engine.checkpoint import Checkpoints
 from jaxrec.engine.divergence import first_non_finite
 from jaxrec.engine.program import compile_task
 from jaxrec.errors import InputError
+from jaxrec.output import records
 from jaxrec.types import Whole
 
 
@@ -35,6 +36,9 @@ def replay(*, run: str, step: Whole) -> int:
     experiment, train, parallel = prepare(config)
     if step >= experiment.steps:
         raise InputError(f"--step={step}: that run has {experiment.steps} steps, 0 to {experiment.steps - 1}.")
+    came = max((record["step"] for record in records.read(folder / "metrics.jsonl")), default=0)
+    if step > came:
+        raise InputError(f"--step={step}: that run has come to step {came} so far. Name one up to there.")
     if (folder / NOTES).exists():
         check_same_data(folder, notes_of(folder, "--run"), experiment.notes)
     program = compile_task(

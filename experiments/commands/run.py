@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import signal
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -85,8 +86,10 @@ def run(
         check_agreement({"config": config, "versions": versions(), "data": experiment.notes, "checkpoint": start})
         if start and (workdir / "result.json").exists():
             return report.show(workdir, "This run is finished; --fresh starts it anew.")
-        if start and (workdir / NOTES).exists():  # an older version wrote it at the end
+        if start and (workdir / NOTES).exists():
             check_same_data(workdir, notes_of(workdir, "--workdir"), experiment.notes)
+        elif start:  # an older version wrote it at the end
+            warnings.warn(f"{workdir / NOTES} is missing: whether its data are the same, nobody knows.", stacklevel=1)
         # The newest, the best, those that a save takes the place of, and what a signal leaves.
         check_room(checkpoints.directory, state_template(experiment.task, experiment.train, parallel), train.keep + 3)
         contents = experiment.notes.get("contents")
@@ -107,6 +110,13 @@ def run(
         speed = hooks.Speed(before)
         recorded = start - len(before.get(UNFINISHED, ()))
         history = [record for record in records.read(workdir / "metrics.jsonl") if record["step"] <= recorded]
+        missing = {*range(train.log_every, recorded + 1, train.log_every)} - {record["step"] for record in history}
+        if missing:
+            warnings.warn(
+                f"{workdir / 'metrics.jsonl'} lacks step {min(missing)} and {len(missing) - 1} others: they are lost, "
+                "and what follows from them, such as patience, begins anew.",
+                stacklevel=1,
+            )
         stopping = hooks.EarlyStopping(
             monitor, mode=experiment.mode, patience=train.patience or math.inf, history=history
         )

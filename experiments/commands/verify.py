@@ -18,11 +18,13 @@ def verify(*, run: str, seal: bool = False) -> int:
       The exit code: 1 where some are damaged.
 
     Raises:
-      InputError: there is no such run.
+      InputError: there is no such run, or no checkpoint yet.
     """
     places = [pathlib.Path(run, place) for place in HELD if pathlib.Path(run, place).is_dir()]
     if not places:
         raise InputError(f"--run = '{run}': no run with checkpoints is there. Name a run's folder.")
+    if not any(manifest.steps(place) for place in places):
+        raise InputError(f"--run = '{run}': that run has saved no checkpoint yet.")
     damaged = 0
     for place in places:
         for step in manifest.steps(place):

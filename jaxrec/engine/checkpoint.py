@@ -127,6 +127,7 @@ class Checkpoints:
         self.directory = pathlib.Path(directory).absolute()
         self._keep, self._monitor, self._mode = keep, monitor, mode
         self._faults: dict[int, str | None] = {}  # of the steps that were looked at
+        self._told_of: set[int] = set()  # damaged ones
         self._scores: dict[int, float] | None = None  # of the steps to keep or to delete
         self._writing: tuple[int, float, int] | None = None  # step, score and bytes
         self._deletions = concurrent.futures.ThreadPoolExecutor(max_workers=1)
@@ -299,8 +300,9 @@ class Checkpoints:
     def _believed(self, step: int) -> bool:
         """Whether a step is as it was written; warns where it is not."""
         fault = self._fault(step)
-        if fault and os.path.lexists(self._folder(step)):  # else a run that goes on has deleted it
-            warnings.warn(f"The checkpoint {self._folder(step)} is not used: it {fault}.", stacklevel=1)
+        if fault and step not in self._told_of and os.path.lexists(self._folder(step)):  # else a run has deleted it
+            self._told_of.add(step)
+            warnings.warn(f"The checkpoint {self._folder(step)} is not used: {fault}.", stacklevel=1)
         return fault is None
 
     def _found(self) -> dict[int, float]:
@@ -313,7 +315,7 @@ class Checkpoints:
         if fault := self._fault(step):
             others = [other for other in manifest.steps(self.directory) if self._fault(other) is None]
             raise InputError(
-                f"The checkpoint of step {step} in {self.directory} cannot be used: it {fault}. Those that can: "
+                f"The checkpoint of step {step} in {self.directory} cannot be used: {fault}. Those that can: "
                 f"{', '.join(map(str, others)) or 'none'}."
             )
 

@@ -62,7 +62,7 @@ def stop_if_skipping(at_most: int) -> Hook:
         if moment.scalars["train/skipped_in_a_row"] >= at_most:
             raise DivergedError(
                 f"{moment.scalars['train/skipped_in_a_row']:.0f} steps in a row, up to step {moment.step}, would have "
-                f"ended in numbers that are not finite and were skipped; {at_most} are too many. Lower the learning "
+                f"ended in numbers that are not finite and were skipped; the limit is {at_most}. Lower the learning "
                 "rate, or clip gradients.",
                 moment.step,
             )

@@ -13,6 +13,7 @@ from jaxrec.machine import signals
 
 OTHER, BAD_INPUT, DIVERGED, HANGS = 1, 2, 76, 77  # beside 0 and those of `signals.CODES`
 
+OURS = ("jaxrec", "experiments", "configs")
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LOST = ("Gloo", "NCCL", "coordination service", "CoordinationService")  # who says that another process is gone
 NO_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory", "Unable to allocate", "std::bad_alloc")
@@ -29,6 +30,11 @@ def told(error: BaseException) -> tuple[int, str] | None:
         return DIVERGED, str(error)
     if isinstance(error, InputError):
         return BAD_INPUT, str(error)
+    if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] not in OURS:
+        return BAD_INPUT, (
+            f"the Python package {error.name} is missing from {sys.executable}. Run it with .venv/bin/python, which "
+            "`make train` makes, or install it; launch.py doctor says more."
+        )
     if isinstance(error, OSError) and error.errno in NO_ROOM:
         place = os.path.dirname(os.path.abspath(error.filename)) if error.filename else "."
         free = shutil.disk_usage(place if os.path.isdir(place) else ".").free
@@ -58,9 +64,13 @@ def end(main: Callable[[], int]) -> NoReturn:
         if not isinstance(code, int):  # text: as Python does
             print(code, file=sys.stderr)
             code = OTHER
-    except BaseException:
-        traceback.print_exc()
-        code = OTHER
+    except BaseException as error:
+        known = told(error) if isinstance(error, ModuleNotFoundError) else None  # so early that nobody else says it
+        if known:
+            print(f"launch.py: {known[1]}", file=sys.stderr)
+        else:
+            traceback.print_exc()
+        code = known[0] if known else OTHER
     signals.ignore()
     if code:
         sys.stdout.flush()

@@ -57,7 +57,12 @@ def owned(
     with _locked(workdir):
         wanted, changed = _as_stored(settings), {}
         file = workdir / "config.json"
-        if file.exists() and any(list(workdir.glob(f"{held}/[0-9]*")) for held in HELD):  # else nothing is lost
+        if any(list(workdir.glob(f"{held}/[0-9]*")) for held in HELD):  # else nothing is lost
+            if not file.exists():
+                raise InputError(
+                    f"--workdir={workdir} holds checkpoints and no config.json, so nobody knows of what run. Put that "
+                    "back, name another folder, or move it aside with --fresh."
+                )
             found = _as_stored(completed(read_json(file)))
             changed = {key: f"{key}: {old!r} -> {new!r}" for key, old, new in differences(found, wanted, "config")}
             if others := [line for key, line in changed.items() if key not in free]:

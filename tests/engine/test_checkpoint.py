@@ -140,7 +140,7 @@ def test_a_damaged_checkpoint_is_called_damaged(tmp_path, one_device):
         if file.is_file() and "d" in file.parts[-2:]:
             file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with Checkpoints(tmp_path, keep=2) as checkpoints:
-        with pytest.raises(InputError, match=r"step 4 .* cannot be used: it default/d/\w+ has .* Those that can: 3\."):
+        with pytest.raises(InputError, match=r"step 4 .* cannot be used: default/d/\w+ has .* Those that can: 3\."):
             checkpoints.restore(template(one_device), 4)
         checkpoints.restore(template(one_device), 3)
 

@@ -82,6 +82,7 @@ def test_a_process_that_is_about_to_end_has_its_own_code():
 
 def test_time_in_which_a_process_was_stopped_is_not_its_time():
     program = "a, b = signals.clock(), time.perf_counter()\nwhile time.perf_counter() < b + 2: time.sleep(0.01)\n"
+    program += "time.sleep(0.5)\n"  # the thread that hears of it may come later than this one
     program += "print(signals.clock() - a, time.perf_counter() - b)"
     *_, shown, errors = answer(program, signal.SIGSTOP, *[0] * 14, signal.SIGCONT)
     own, whole = map(float, shown.split())
@@ -98,6 +99,7 @@ def test_time_in_which_a_process_was_stopped_is_not_its_time():
         (StoppedError(signal.SIGINT, 7), 130, "interrupted: stopped at step 7. The same command goes on from there."),
         (OSError(28, "No space left on device", "/tmp/x"), 1, "[Errno 28] No space left on device: '/tmp/x': "),
         (PermissionError(13, "Permission denied", "/x"), 2, "[Errno 13] Permission denied: '/x'. Name a folder"),
+        (ModuleNotFoundError("No module", name="absl.flags"), 2, "the Python package absl.flags is missing from "),
         (MemoryError("Unable to allocate 9 TiB"), 1, "out of memory (Unable to allocate 9 TiB). Lower config.train."),
         (RuntimeError("RESOURCE_EXHAUSTED: Out of memory"), 1, "out of memory (RESOURCE_EXHAUSTED: Out of memory). "),
     ],

@@ -79,6 +79,10 @@ def test_what_may_change_is_told_when_a_run_goes_on(tmp_path):
     with owned(tmp_path, before, free=["config.train.keep"]) as changed:
         assert changed == []
     (tmp_path / "checkpoints" / "5").mkdir(parents=True)
+    (tmp_path / "config.json").rename(tmp_path / "aside")
+    with pytest.raises(InputError, match=r"holds checkpoints and no config\.json"), owned(tmp_path, before):
+        pass
+    (tmp_path / "aside").rename(tmp_path / "config.json")
     with owned(tmp_path, after, free=["config.train.keep"]) as changed:
         assert changed == ["config.train.keep: 1 -> 2"]
     with pytest.raises(InputError, match=r"another config \(config\.train\.keep: 2 -> 1\)"), owned(tmp_path, before):
