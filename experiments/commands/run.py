@@ -113,8 +113,8 @@ def run(
         missing = {*range(train.log_every, recorded + 1, train.log_every)} - {record["step"] for record in history}
         if missing:
             warnings.warn(
-                f"{workdir / 'metrics.jsonl'} lacks {len(missing)} of its lines, the first of step {min(missing)}: they "
-                "are lost, and what follows from them, such as patience, begins anew.",
+                f"{workdir / 'metrics.jsonl'} lacks {len(missing)} of its lines, the first of step {min(missing)}: "
+                "they are lost, and what follows from them, such as patience, begins anew.",
                 stacklevel=1,
             )
         stopping = hooks.EarlyStopping(
