@@ -110,7 +110,7 @@ def test_the_folder_says_what_it_is(run, model):
     assert about["programs"]["predict"]["output"] == {"type": "float32", "shape": ["N", 10]}
     stored = export.deserialize(bytearray((model / "predict.bin").read_bytes()))
     assert set(stored.platforms) == {"cpu", "cuda", "tpu"}
-    assert sorted(file.name for file in model.iterdir()) == ["load.py", "model.json", "predict.bin"]
+    assert sorted(file.name for file in model.iterdir() if file.is_file()) == ["load.py", "model.json", "predict.bin"]
 
 
 def test_probabilities_are_calibrated_where_that_is_asked_for(run, digits, tmp_path):
