@@ -1,6 +1,7 @@
 # make train: from a bare python3 to a trained model, make train CONFIG=digits_gan to another.
 # Installed are the versions of requirements/, by their hashes, where they fit the platform; LOCKED=1: these or nothing.
 # make test: the tests, on CPU, offline.   make test-slow: every shipped config through the launcher, and the long forms.
+# make test-long: all combinations of processes, devices and networks, half an hour, by hand.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed$(if $(LOCKED),-locked)
 CONFIG ?= digits_cnn
 
-.PHONY: train test test-slow bench bench-quick golden lint lock audit clean
+.PHONY: train test test-slow test-long bench bench-quick golden lint lock audit clean
 
 train: $(INSTALLED)
 	$(BIN)/python launch.py --config=configs/$(CONFIG).py --workdir=runs/$(CONFIG)
@@ -18,6 +19,9 @@ test: $(VENV)/installed-test
 
 test-slow: $(VENV)/installed-test
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -m slow
+
+test-long: $(VENV)/installed-test
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -m long
 
 bench: $(VENV)/installed-bench
 	$(BIN)/python benchmarks/speed.py

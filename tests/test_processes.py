@@ -23,6 +23,8 @@ from jaxrec.engine.checkpoint import Checkpoints
 from jaxrec.trees import paths
 
 ROOT = pathlib.Path(__file__).parents[1]
+SLOW, LONG = pytest.mark.slow, pytest.mark.long
+USUAL = ((2, 2, "fsdp"), (4, 1, "replicate"))  # processes, devices of each, rule
 TINY = (
     f"--config={ROOT}/configs/digits_cnn.py",
     "--config.train={'batch_size': 16, 'steps': 30, 'log_every': 10, 'eval_every': 10, 'evaluate_train': False}",
@@ -228,8 +230,7 @@ def longer(tmp_path_factory) -> pathlib.Path:
     return folder
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("process_id", [0, 1])
+@pytest.mark.parametrize("process_id", [pytest.param(0, marks=LONG), pytest.param(1, marks=SLOW)])
 def test_a_killed_process_ends_the_others_and_a_restart_comes_to_the_same_bits(process_id, longer, tmp_path):
     run = start(*LONGER, f"--workdir={tmp_path}/run", "--processes=2", "--restarts=1")
     wait_for(tmp_path / "run" / "metrics.jsonl", '"step": 300')
@@ -240,8 +241,7 @@ def test_a_killed_process_ends_the_others_and_a_restart_comes_to_the_same_bits(p
     same_to_the_bit(longer, tmp_path / "run")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("process_id", [0, 1])
+@pytest.mark.parametrize("process_id", [pytest.param(0, marks=LONG), pytest.param(1, marks=SLOW)])
 def test_sigterm_to_one_process_stops_all_at_one_step(process_id, longer, tmp_path):
     flags = (*LONGER, f"--workdir={tmp_path}/run", "--processes=2")
     run = start(*flags)
@@ -269,9 +269,14 @@ def test_a_run_goes_on_in_another_number_of_processes(longer, tmp_path):
     assert [record["step"] for record in records(tmp_path / "run")] == [record["step"] for record in records(longer)]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("processes", "devices"), [(1, 2), (2, 1), (2, 2), (4, 1), (4, 2)])
-@pytest.mark.parametrize("rule", ["replicate", "fsdp"])
+@pytest.mark.parametrize(
+    ("processes", "devices", "rule"),
+    [
+        pytest.param(processes, devices, rule, marks=SLOW if (processes, devices, rule) in USUAL else LONG)
+        for processes, devices in [(1, 2), (2, 1), (2, 2), (4, 1), (4, 2)]
+        for rule in ("replicate", "fsdp")
+    ],
+)
 def test_processes_and_devices_learn_what_one_device_does(processes, devices, rule, runs, tmp_path):
     flags = [flag.replace("'steps': 30", f"'steps': 30, 'rule': '{rule}'") for flag in TINY]
     launched(*flags, f"--workdir={tmp_path}/run", f"--processes={processes}", JAX_NUM_CPU_DEVICES=str(devices))
@@ -289,7 +294,7 @@ OTHERS = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("name", OTHERS)
 def test_each_kind_of_learning_is_the_same_in_two_processes(name, stream, tmp_path):

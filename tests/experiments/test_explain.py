@@ -89,7 +89,7 @@ def test_bad_input_is_one_line(run, tmp_path, capsys):
         assert said in line, line
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("config", "flags", "expected"),
     [

@@ -162,7 +162,7 @@ def untrained(folder: pathlib.Path, network: dict, shape: tuple[int, ...]) -> pa
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_family_of_networks_says_what_predict_says(name, tmp_path):
     network, arguments = VARIANTS[name]
