@@ -11,6 +11,7 @@ from experiments.settings.make import bound, imported
 from experiments.settings.schema import experiment_module
 from jaxrec.data.batches import Batches
 from jaxrec.engine.loop import Hook
+from jaxrec.engine.program import Program, compile_task
 from jaxrec.sharding import Parallel, data_parallel
 from jaxrec.tasks.skipping import skipping
 from jaxrec.tasks.task import State, Task
@@ -66,6 +67,18 @@ class Experiment(NamedTuple):
     # (state, keys [N], labels [N] or None) -> images [N, H, W, C] in [0, 1], of a model that makes images
     generate: Callable[[State, Array, Array | None], Array] | None = None
     conditions: Sequence[str] = ()  # the classes whose labels `generate` takes, by name; where empty it takes None
+
+
+def compiled(config: Mapping[str, Any], experiment: Experiment, train: Train, parallel: Parallel) -> Program:
+    """The program of what `prepare` returned for a config."""
+    return compile_task(
+        experiment.task,
+        experiment.train,
+        seed=config["seed"],
+        log_every=train.log_every,
+        steps_per_call=train.steps_per_call,
+        parallel=parallel,
+    )
 
 
 def prepare(config: Mapping[str, Any]) -> tuple[Experiment, Train, Parallel]:

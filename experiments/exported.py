@@ -20,7 +20,7 @@ from jax import export
 
 from experiments.experiment import prepare
 from experiments.predictor import load
-from experiments.restored import evaluation_transform, task_of
+from experiments.restored import logits_of
 from experiments.settings.make import make
 from experiments.settings.specs import AutoencoderSpec
 from experiments.stored import chosen_checkpoint, config_of, notes_of, result_of, state_of
@@ -140,8 +140,7 @@ def _predict(folder: pathlib.Path, what: str, calibrated: bool) -> tuple[list[Pr
     """Images to probabilities, scaled inside; and what there is to say besides."""
     predictor = load(folder, what=what)
     config, notes = config_of(folder, what), notes_of(folder, what)
-    task, look = task_of(config, notes), evaluation_transform(notes)
-    state = jax.device_get(averaged(state_of(folder, what)[0]))
+    logits_of_images, state = logits_of(config, notes), jax.device_get(averaged(state_of(folder, what)[0]))
     rng, shape = np.random.default_rng(0), (EXAMPLES, *predictor.shape)
     bytes_ = predictor.unit_range  # else it has learned from floats, and takes these
     image = rng.integers(0, 256, shape, np.uint8) if bytes_ else rng.normal(size=shape).astype(np.float32)
@@ -149,7 +148,7 @@ def _predict(folder: pathlib.Path, what: str, calibrated: bool) -> tuple[list[Pr
     temperature = predictor.temperature if calibrated else None
 
     def predict(image: Array) -> Array:
-        logits = task.predict_step(state, look({"image": image}), jax.random.key(0)).astype(jnp.float32)
+        logits = logits_of_images(state, image)
         logits = logits / temperature if temperature else logits
         return jax.nn.sigmoid(logits) if predictor.several else jax.nn.softmax(logits)
 

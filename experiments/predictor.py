@@ -5,7 +5,6 @@ built from config.json and data.json by the functions that training uses.
 """
 
 import collections
-import functools
 import io
 import itertools
 import math
@@ -16,10 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from experiments.restored import evaluation_transform, several_labels, task_of
+from experiments.restored import logits_of, several_labels
 from experiments.stored import notes_of, read_json, recogniser_of, state_of
 from jaxrec.data.pictures import read_picture, shown
 from jaxrec.data.streaming import parallel_calls
@@ -27,7 +25,6 @@ from jaxrec.errors import InputError, described
 from jaxrec.metrics.calibration import softmax
 from jaxrec.sharding import data_parallel
 from jaxrec.tasks.average import averaged
-from jaxrec.tasks.task import State
 from jaxrec.types import Array
 
 BATCH = 64  # images at once
@@ -220,12 +217,9 @@ def load(run: str | os.PathLike, *, batch_size: int = BATCH, what: str = "run") 
     folder = pathlib.Path(run)
     state, step = state_of(folder, what)
     config, notes = recogniser_of(folder, what), notes_of(folder, what, "shape", "classes")
-    task, look, parallel = task_of(config, notes), evaluation_transform(notes), data_parallel()
+    parallel = data_parallel()
     state = parallel.everywhere(averaged(state))
-
-    @functools.partial(jax.jit, compiler_options=parallel.repeatable)
-    def logits(state: State, image: Array) -> Array:
-        return task.predict_step(state, look({"image": image}), jax.random.key(0)).astype(jnp.float32)
+    logits = jax.jit(logits_of(config, notes), compiler_options=parallel.repeatable)
 
     return Predictor(
         classes=tuple(notes["classes"]),

@@ -1,8 +1,10 @@
 """A recogniser built again from what its run has left: config and notes, by the functions that training uses."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -11,8 +13,8 @@ from experiments.settings.make import make
 from experiments.settings.specs import LossSpec, ModelSpec
 from jaxrec.data import transforms
 from jaxrec.data.batches import Transform
-from jaxrec.tasks.task import Task
-from jaxrec.types import Rate
+from jaxrec.tasks.task import State, Task
+from jaxrec.types import Array, Rate
 
 
 def task_of(config: Mapping[str, Any], notes: Mapping[str, Any], *, ema: Rate = 0.0) -> Task:
@@ -31,6 +33,16 @@ def task_of(config: Mapping[str, Any], notes: Mapping[str, Any], *, ema: Rate = 
         test_views=config["test_views"],
         ema=ema,
     )
+
+
+def logits_of(config: Mapping[str, Any], notes: Mapping[str, Any]) -> Callable[[State, Array], Array]:
+    """(state, images [B, H, W, C] as they are stored) -> logits [B, K], of a run's task."""
+    task, look = task_of(config, notes), evaluation_transform(notes)
+
+    def logits(state: State, image: Array) -> Array:
+        return task.predict_step(state, look({"image": image}), jax.random.key(0)).astype(jnp.float32)
+
+    return logits
 
 
 def evaluation_transform(notes: Mapping[str, Any]) -> Transform:

@@ -37,6 +37,11 @@ def differences(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, 
         yield path, old, new
 
 
+def is_float(leaf: Any) -> bool:
+    """Whether a leaf holds floating point numbers, which alone may be NaN or infinite."""
+    return jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+
+
 def copied(tree: PyTree) -> PyTree:
     """The same arrays once more."""
     return jax.tree.map(jnp.copy, tree)
@@ -44,8 +49,7 @@ def copied(tree: PyTree) -> PyTree:
 
 def all_finite(tree: PyTree) -> jax.Array:
     """Whether no floating point number of a tree is NaN or infinite, a bool scalar."""
-    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)]
-    return jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in leaves] or True))
+    return jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree) if is_float(leaf)] or True))
 
 
 def check_same(given: PyTree, wanted: PyTree, what: str) -> None:

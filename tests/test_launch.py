@@ -180,7 +180,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_anew(finished, t
         manifest.write_text("{")
     with pytest.warns(UserWarning, match="is not used"):
         assert launch.main([*SMALL, "--config.train.steps=1000", f"--workdir={workdir}"]) == 2
-    assert "no checkpoint there is as it was written; that of step 1000 " in capsys.readouterr().err
+    assert "no checkpoint there is as it was written; that of step 1000: " in capsys.readouterr().err
     assert (workdir / "metrics.jsonl").read_bytes() == before
 
 

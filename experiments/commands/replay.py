@@ -5,12 +5,11 @@ import pathlib
 import jax
 
 from experiments.commands.run import start_of
-from experiments.experiment import prepare
+from experiments.experiment import compiled, prepare
 from experiments.stored import NOTES, check_same_data, config_of, notes_of
 from jaxrec.engine.checkpoint import Checkpoints
-from jaxrec.engine.divergence import first_non_finite
-from jaxrec.engine.program import compile_task
 from jaxrec.errors import InputError
+from jaxrec.explain.finite import first_non_finite
 from jaxrec.output import records
 from jaxrec.types import Whole
 
@@ -41,14 +40,7 @@ def replay(*, run: str, step: Whole) -> int:
         raise InputError(f"--step={step}: that run has come to step {came} so far. Name one up to there.")
     if (folder / NOTES).exists():
         check_same_data(folder, notes_of(folder, "--run"), experiment.notes)
-    program = compile_task(
-        experiment.task,
-        experiment.train,
-        seed=config["seed"],
-        log_every=train.log_every,
-        steps_per_call=train.steps_per_call,
-        parallel=parallel,
-    )
+    program = compiled(config, experiment, train, parallel)
     with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
         before = max((saved for saved in checkpoints.steps() if saved <= step), default=0)
         state = checkpoints.restore(program.template, before) if before else start_of(program, train)

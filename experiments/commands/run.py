@@ -14,13 +14,13 @@ from typing import Any
 import jax
 
 from experiments import diverged
-from experiments.experiment import Experiment, FinishedRun, Train, prepare
+from experiments.experiment import Experiment, FinishedRun, Train, compiled, prepare
 from experiments.settings.flags import completed
 from experiments.stored import NOTES, check_same_data, notes_of, weights_of
 from jaxrec.engine import hooks
 from jaxrec.engine.checkpoint import Checkpoints, check_room
 from jaxrec.engine.loop import UNFINISHED, Pause, fit, newest
-from jaxrec.engine.program import Program, compile_task, state_template
+from jaxrec.engine.program import Program, state_template
 from jaxrec.errors import DivergedError, InputError, StoppedError
 from jaxrec.machine import signals, startup
 from jaxrec.machine.agreement import all_are_here, check_agreement
@@ -80,7 +80,7 @@ def run(
         if not start and (damaged := checkpoints.damaged() or interrupted.damaged()):
             step, fault = max(damaged.items())
             raise InputError(
-                f"--workdir={workdir}: no checkpoint there is as it was written; that of step {step} {fault}. Put it "
+                f"--workdir={workdir}: no checkpoint there is as it was written; that of step {step}: {fault}. Put it "
                 "back, or begin anew with --fresh."
             )
         check_agreement({"config": config, "versions": versions(), "data": experiment.notes, "checkpoint": start})
@@ -97,14 +97,7 @@ def run(
         write_json(own / NOTES, experiment.notes)
         others = f" Changed: {', '.join(changed)}." if changed else ""
         print(table if not start else f"Resuming {workdir} at step {start} of {experiment.steps}.{others}")
-        program = compile_task(
-            experiment.task,
-            experiment.train,
-            seed=config["seed"],
-            log_every=train.log_every,
-            steps_per_call=train.steps_per_call,
-            parallel=parallel,
-        )
+        program = compiled(config, experiment, train, parallel)
         first = start_of(program, train) if train.init_from and not start else None
         before = source.metrics(start) if source else {}
         speed = hooks.Speed(before)

@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Literal
 
 from jaxrec.errors import InputError, did_you_mean
 from jaxrec.explain.gradients import Apply, logits_of
+from jaxrec.explain.traced import alone
 from jaxrec.types import Array
 
 MOVES = {"reshape", "transpose"}  # behind these the second and third axis are no places any more, whatever their sizes
@@ -129,7 +130,7 @@ def _walk(
         if equation.primitive.name == "jit":
             results, kept = _walk(equation.params["jaxpr"], operands, from_maps, on_map)
         else:
-            results = _alone(closed.jaxpr, equation)(*operands)
+            results = alone(closed.jaxpr, equation)(*operands)
             follows = any(from_maps) and equation.primitive.name not in MOVES
             kept = [follows and _has_places(result) for result in results]
             name = equation.params["name"] if equation.primitive.name == "name" else None
@@ -137,14 +138,6 @@ def _walk(
         values |= zip(equation.outvars, results, strict=True)
         maps |= {var for var, is_map in zip(equation.outvars, kept, strict=True) if is_map}
     return of(closed.jaxpr.outvars)
-
-
-def _alone(jaxpr: Jaxpr, equation: JaxprEqn) -> Callable[..., list[Array]]:
-    """One equation of a traced function as a function of its operands."""
-    operands = [Var(atom.aval) for atom in equation.invars]
-    results = [Var(var.aval) for var in equation.outvars]
-    own = equation.replace(invars=operands, outvars=results)
-    return jaxpr_as_fun(ClosedJaxpr(jaxpr.replace(constvars=[], invars=operands, outvars=results, eqns=[own]), []))
 
 
 def _has_places(value: Array) -> bool:

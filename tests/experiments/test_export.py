@@ -46,7 +46,7 @@ rows = [arrays[key] for key in load.about["programs"][name]["inputs"]]
 np.savez(outputs, all=getattr(load, name)(*rows), one=getattr(load, name)(*(row[:1] for row in rows)))
 """
 needs_onnx = pytest.mark.skipif(
-    not (find_spec("jax2onnx") and find_spec("onnxruntime")), reason="not installed: pip install -e '.[onnx]'"
+    not (find_spec("jax2onnx") and find_spec("onnxruntime")), reason="jax2onnx and onnxruntime are not installed: pip install -e '.[onnx]'"
 )
 
 
@@ -236,7 +236,7 @@ def test_what_cannot_be_exported_is_one_line(run, model, tmp_path, capsys):
     assert not list((tmp_path / "new").iterdir())
 
 
-@pytest.mark.skipif(bool(find_spec("jax2onnx")), reason="it is installed")
+@pytest.mark.skipif(bool(find_spec("jax2onnx")), reason="the extra onnx is installed: the tests below run instead")
 def test_without_its_extra_onnx_is_refused(run, tmp_path, capsys):
     assert "pip install -e '.[onnx]'" in refused(capsys, f"--run={run}", f"--out={tmp_path}/model", "--onnx")
 
