@@ -46,7 +46,8 @@ rows = [arrays[key] for key in load.about["programs"][name]["inputs"]]
 np.savez(outputs, all=getattr(load, name)(*rows), one=getattr(load, name)(*(row[:1] for row in rows)))
 """
 needs_onnx = pytest.mark.skipif(
-    not (find_spec("jax2onnx") and find_spec("onnxruntime")), reason="jax2onnx and onnxruntime are not installed: pip install -e '.[onnx]'"
+    not (find_spec("jax2onnx") and find_spec("onnxruntime")),
+    reason="jax2onnx and onnxruntime are not installed: pip install -e '.[onnx]'",
 )
 
 
