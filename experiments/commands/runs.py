@@ -113,10 +113,6 @@ def _by_number(name: str) -> list[str | int]:
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
-def _by_number(name: str) -> list[str | int]:
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
-
-
 def _state(folder: pathlib.Path, *, finished: bool) -> str:
     if _is_owned(folder / "lock"):
         return "running"

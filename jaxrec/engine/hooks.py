@@ -40,17 +40,12 @@ def evaluate(**splits: Batches) -> Hook:
 
 def stop_if_diverged(moment: Moment) -> None:
     """Raises DivergedError where a train metric or anything in the state is not finite."""
-    for name, value in {**moment.scalars, **moment.arrays}.items():
-        if name.startswith("train/") and not np.isfinite(value).all():
-            raise DivergedError(
-                f"{name} is {value}: training diverged in steps {moment.previous} to {moment.step}. The checkpoints "
-                "before are kept. Lower the learning rate, or clip gradients.",
-                moment.step,
-            )
-    if not moment.finite():
+    numbers = {name: value for name, value in {**moment.scalars, **moment.arrays}.items() if name.startswith("train/")}
+    found = [f"{name} is {value}" for name, value in numbers.items() if not np.isfinite(value).all()]
+    if found or not moment.finite():
         raise DivergedError(
-            f"The state is not finite: training diverged in steps {moment.previous} to {moment.step}. The checkpoints "
-            "before are kept. Lower the learning rate, or clip gradients.",
+            f"{[*found, 'The state is not finite'][0]}: training diverged in steps {moment.previous} to {moment.step}. "
+            "The checkpoints before are kept. Lower the learning rate, or clip gradients.",
             moment.step,
         )
 

@@ -94,8 +94,8 @@ def compile_task(
     def placed(count: int) -> Array:
         return parallel.everywhere(np.int32(count))
 
-    def lower_steps(at_once: int) -> Lowered:
-        arguments = (template, data, probe_of(at_once), placed(1), key)
+    def lower_steps(probe: PyTree, at_once: int) -> Lowered:
+        arguments = (template, data, probe, placed(1), key)
         options = {"out_shardings": (shardings, parallel.whole), "compiler_options": parallel.repeatable}
         return lower(several_steps(train_step, at_once), *arguments, place=place, donate_argnums=0, **options)
 
@@ -112,11 +112,13 @@ def compile_task(
     template = state_template(task, train, parallel)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, template)
     at_once = steps_per_call or steps_of(first_rows)
-    lowered = lower_steps(at_once)
+    probe = probe_of(at_once)
+    lowered = lower_steps(probe, at_once)
     if steps_per_call is None and parallel.on_cpu and slow_in_a_loop(lowered.text):
-        at_once, lowered = 1, lower_steps(1)
+        at_once, probe = 1, probe_of(1)
+        lowered = lower_steps(probe, at_once)
     compiled.append("train_step")
-    steps, probe = lowered.compile(), probe_of(at_once)
+    steps = lowered.compile()
 
     statistics = jax.tree.map(lambda out: jax.ShapeDtypeStruct(out.shape[1:], out.dtype), lowered.stage.out_info[1])
     seconds_per_step: float | None = None  # as known from the latest calls
