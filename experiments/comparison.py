@@ -2,19 +2,21 @@
 
 import itertools
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from experiments.evaluation import evaluation_of
+from experiments.evaluation import Evaluation, evaluation_of
 from experiments.stored import config_of, notes_of, result_of
 from jaxrec.errors import InputError
+from jaxrec.trees import differences
 
 LEVEL = 0.95  # of the intervals; what is less likely than 1 - LEVEL is called a difference
 RESAMPLES = 2000
 FEWEST = 3  # runs of which an interval of the mean is given
+FLOOR = "real_"  # how metrics begin that are of real images in the place of generated ones
 
 
 class Side(NamedTuple):
@@ -38,6 +40,29 @@ class Side(NamedTuple):
         """A metric of each run, [runs]; NaN where a run has none."""
         found = [result["metrics"].get(split, {}).get(metric) for result in self.results]
         return np.array([np.nan if value is None else value for value in found])
+
+
+class Answers(NamedTuple):
+    """What a recogniser answers to a split.
+
+    Attributes:
+      evaluation: that was asked: config, notes, data.
+      logits: [N, K].
+      label: [N], or [N, K] of several labels for an image.
+      ids: of the examples, [N].
+    """
+
+    evaluation: Evaluation
+    logits: np.ndarray
+    label: np.ndarray
+    ids: np.ndarray
+
+    @property
+    def right(self) -> np.ndarray:
+        """Which are right, bool [N]; of several labels for an image, where all of them are."""
+        if self.evaluation.several:
+            return ((self.logits > 0) == self.label).all(-1)
+        return self.logits.argmax(-1) == self.label
 
 
 class Interval(NamedTuple):
@@ -70,10 +95,7 @@ def side_of(name: str) -> Side:
     Raises:
       InputError: neither is there, a run is not finished, or the seeds are not of one config.
     """
-    folder = pathlib.Path(name)
-    folders = [folder] if (folder / "config.json").exists() else sorted(folder.glob("seed_*"), key=_by_number)
-    if not folders:
-        raise InputError(f"RUN = '{name}': no run is there, nor seed_... of several. Name a run's folder.")
+    folders = folders_of(name)
     configs = [config_of(each, "RUN") for each in folders]
     if any({**config, "seed": 0} != {**configs[0], "seed": 0} for config in configs):
         raise InputError(f"RUN = '{name}': the runs in there differ in more than their seed. Name them one by one.")
@@ -82,6 +104,19 @@ def side_of(name: str) -> Side:
         if result is None:
             raise InputError(f"RUN = '{each}': that run is not finished. Let the same command finish it first.")
     return Side(name, folders, configs[0], notes_of(folders[0], "RUN"), results)
+
+
+def folders_of(name: str) -> list[pathlib.Path]:
+    """A run's folder, or those of the runs that `--seeds` has made in one.
+
+    Raises:
+      InputError: neither is there.
+    """
+    folder = pathlib.Path(name)
+    folders = [folder] if (folder / "config.json").exists() else sorted(folder.glob("seed_*"), key=_by_number)
+    if not folders:
+        raise InputError(f"RUN = '{name}': no run is there, nor seed_... of several. Name a run's folder.")
+    return folders
 
 
 def check_comparable(sides: Sequence[Side], split: str) -> None:
@@ -105,20 +140,76 @@ def check_comparable(sides: Sequence[Side], split: str) -> None:
             raise InputError(f"{first.name} and {side.name} were measured on other splits of the same data.")
 
 
-def right_of(side: Side, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Which answers of recognisers are right, bool [runs, N], and the ids of the examples, [N].
+def answers_of(folder: pathlib.Path, split: str) -> Answers:
+    """What a recogniser's run answers to a split of its data, by the evaluation that measured it."""
+    found = evaluation_of(folder, "RUN")
+    passes = found.batches(split)
+    rows = np.concatenate([passes.host(step)["id"] for step in range(passes.per_pass)])
+    logits, label = found.answers(passes)
+    return Answers(found, logits, label, rows[rows >= 0])
 
-    Of several labels for an image, where all of them are.
+
+def right_of(sides: Mapping[str, Sequence[Answers]]) -> dict[str, np.ndarray]:
+    """Which answers of the runs of each side are right, bool [runs, N], on the same examples.
+
+    Raises:
+      InputError: the examples are not the same.
     """
-    right, ids = [], np.zeros(0)
-    for folder in side.folders:
-        found = evaluation_of(folder, "RUN")
-        passes = found.batches(split)
-        rows = np.concatenate([passes.host(step)["id"] for step in range(passes.per_pass)])
-        logits, label = found.answers(passes)
-        right.append(((logits > 0) == label).all(-1) if found.several else logits.argmax(-1) == label)
-        ids = rows[rows >= 0]
-    return np.stack(right), ids
+    first, *_ = sides
+    ids = {name: answers[0].ids for name, answers in sides.items()}
+    for name, own in ids.items():
+        if not np.array_equal(ids[first], own):
+            raise InputError(
+                f"{first} and {name} were measured on other images of the same data, {len(ids[first]):,} and "
+                f"{len(own):,} of them. Compare runs of the same split."
+            )
+    return {name: np.stack([one.right for one in answers]) for name, answers in sides.items()}
+
+
+def metrics_of(side: Side, split: str) -> dict[str, dict[str, Any]]:
+    """Each metric of a side: how many runs have it, mean, sample deviation, and from `FEWEST` runs on its interval."""
+    names = dict.fromkeys(name for result in side.results for name in result["metrics"].get(split, ()))
+    found = {}
+    for name in names:
+        values = side.values(split, name)
+        values = values[np.isfinite(values)]
+        few = len(values) < FEWEST
+        found[name] = {
+            "n": len(values),
+            "mean": float(values.mean()) if len(values) else None,
+            "std": float(values.std(ddof=1)) if len(values) > 1 else None,
+            "interval": None if few else interval(values)[1:],
+        }
+    return found
+
+
+def in_order(names: Iterable[str], side: Side) -> list[str]:
+    """Names of metrics in the order of a table: the headline first, and each floor below what it is the floor of."""
+    names = list(names)
+    headline = [name for name in side.results[0].get("headline", ()) if name in names]
+    measured = [name for name in dict.fromkeys([*headline, *names]) if not name.startswith(FLOOR)]
+    return [each for name in measured for each in (name, f"{FLOOR}{name}") if each in names]
+
+
+def cell(of: Mapping[str, Any] | None) -> str:
+    """What `metrics_of` says of a metric, as a table shows it."""
+    if of is None or of["mean"] is None:
+        return "-"
+    deviation = "" if of["std"] is None else f" ± {of['std']:.4f}"
+    return f"{of['mean']:.4f}{deviation}" + (
+        "" if of["interval"] is None else " [{:.4f}, {:.4f}]".format(*of["interval"])
+    )
+
+
+def differing(sides: Sequence[Side]) -> dict[str, list[Any]]:
+    """What configs differ in: key -> its value on each side. The seed is none where a side has several."""
+    several = any(len(side.folders) > 1 for side in sides)
+    configs = [{key: value for key, value in side.config.items() if key != "seed" or not several} for side in sides]
+    found: dict[str, list[Any]] = {}
+    for place, config in enumerate(configs):
+        for key, old, new in differences(configs[0], config, "config"):
+            found.setdefault(key, [old] * len(sides))[place] = new
+    return found
 
 
 def interval(values: np.ndarray) -> Interval:

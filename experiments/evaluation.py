@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.experiment import Train
-from experiments.images import in_unit_range, read_images
+from experiments.images import images_of, in_unit_range
 from experiments.restored import evaluation_transform, several_labels, task_of
 from experiments.settings.make import make
 from experiments.settings.specs import DataSpec
@@ -38,6 +38,7 @@ class Evaluation(NamedTuple):
       config: of the run.
       notes: what it has noted of its own data.
       step: whose state is measured.
+      dataset: the data.
       batches: (split, a transform of the images before they are scaled) -> one pass; the split may be "all" of them.
       metrics: of a pass, as an evaluation of the run itself gives them.
       answers: of a pass, the logits [N, K] of what predicts, the moving average where there is one, and the labels.
@@ -46,6 +47,7 @@ class Evaluation(NamedTuple):
     config: Mapping[str, Any]
     notes: Mapping[str, Any]
     step: int
+    dataset: Dataset
     batches: Callable[[str, Transform], Batches]
     metrics: Callable[[Batches], Mapping[str, float | np.ndarray]]
     answers: Callable[[Batches], tuple[np.ndarray, np.ndarray]]
@@ -78,8 +80,7 @@ def evaluation_of(
     train, parallel = Train(**config["train"]), data_parallel()
     parallel.check_batch(train.batch_size)
     if data is None:
-        options = {name: config[name] for name in ("seed", "train_images", "overfit")}
-        images = read_images(config["data"], train, **options)
+        images = images_of(config)
         found = images.notes
         check_same_data(folder, notes, {name: found[name] for name in ("splits", "contents")})
         dataset = images.dataset
@@ -119,7 +120,7 @@ def evaluation_of(
             raise InputError(f"{what} = '{folder}': its answers are not finite, it has diverged. Take another run.")
         return found["logits"], found["label"]
 
-    return Evaluation(config, notes, step, batches, measured, answered)
+    return Evaluation(config, notes, step, dataset, batches, measured, answered)
 
 
 def _check(dataset: Dataset, notes: Mapping[str, Any], several: bool, where: str) -> Transform:

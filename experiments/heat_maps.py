@@ -33,12 +33,7 @@ def draw(
       label: [N], where there are any.
       classes: their names.
     """
-    rows = {"image": image}
-    if "reconstruction" in found:
-        rows["reconstruction"] = found["reconstruction"]
-    for name, heat in maps.items():
-        largest = np.ones(1) if name == "row_by_row" else heat.max((1, 2))  # that one is a probability
-        rows[name.replace("_", " ")] = _over_image(image, heat / np.maximum(largest, 1e-12).reshape(-1, 1, 1))
+    rows = treated(image, found, maps)
     strip = np.broadcast_to(np.linspace(0, 1, image.shape[2]), image.shape[:3])
     height = np.indices(image.shape[1:3])[0] < STRIPE * image.shape[1]
     rows["scale: 0 to the largest"] = np.where(height[None, ..., None], _coloured(strip), 1)
@@ -53,12 +48,25 @@ def draw(
         ]
     else:
         titles = [classes[answer] for answer in target]
-    contact_sheet(file, {title: _rgb(images) for title, images in rows.items()}, titles)
+    contact_sheet(file, {title: rgb_of(images) for title, images in rows.items()}, titles)
+
+
+def treated(
+    image: np.ndarray, found: Mapping[str, np.ndarray], maps: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Images [N, H, W, C] by what they show: themselves, reconstructions, maps over them. Arguments as in `draw`."""
+    rows = {"image": image}
+    if "reconstruction" in found:
+        rows["reconstruction"] = found["reconstruction"]
+    for name, heat in maps.items():
+        largest = np.ones(1) if name == "row_by_row" else heat.max((1, 2))  # that one is a probability
+        rows[name.replace("_", " ")] = _over_image(image, heat / np.maximum(largest, 1e-12).reshape(-1, 1, 1))
+    return rows
 
 
 def _over_image(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """A map in [0, 1] in colours over the faint grey image, [N, H, W, 3]."""
-    return FAINT * _rgb(image).mean(-1, keepdims=True) + (1 - FAINT) * _coloured(heat)
+    return FAINT * rgb_of(image).mean(-1, keepdims=True) + (1 - FAINT) * _coloured(heat)
 
 
 def _coloured(heat: np.ndarray) -> np.ndarray:
@@ -67,7 +75,7 @@ def _coloured(heat: np.ndarray) -> np.ndarray:
     return colormaps["inferno"](heat)[..., :3]
 
 
-def _rgb(image: np.ndarray) -> np.ndarray:
+def rgb_of(image: np.ndarray) -> np.ndarray:
     """Images [N, H, W, 3] in [0, 1]; those in other units, each by its own range."""
     low, high = (image.min((1, 2, 3), keepdims=True), image.max((1, 2, 3), keepdims=True))
     if image.min() < 0 or image.max() > 1:

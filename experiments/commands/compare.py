@@ -5,29 +5,31 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from experiments.comparison import (
     FEWEST,
+    FLOOR,
     LEVEL,
     Interval,
     Side,
     Verdict,
+    answers_of,
+    cell,
     check_comparable,
+    differing,
+    in_order,
     interval,
+    metrics_of,
     right_of,
     side_of,
     verdicts,
 )
-from jaxrec.errors import InputError
 from jaxrec.output.records import read
 from jaxrec.output.workdir import write_json
-from jaxrec.trees import differences
 from jaxrec.types import Paths
 
-FLOOR = "real_"  # how metrics begin that are of real images in the place of generated ones
 PANELS = 8  # of the picture, at most
 
 
@@ -50,11 +52,11 @@ def compare(*, runs: Paths, split: Literal["validation", "test"] = "test", out: 
     sides = [side_of(name) for name in dict.fromkeys(runs)]
     check_comparable(sides, split)
     console = Console(highlight=False, markup=False)
-    metrics = {side.name: _metrics(side, split) for side in sides}
-    found: dict[str, Any] = {"split": split, "metrics": metrics, "configs": _configs(sides)}
+    metrics = {side.name: metrics_of(side, split) for side in sides}
+    found: dict[str, Any] = {"split": split, "metrics": metrics, "configs": differing(sides)}
     console.print(_table(metrics, sides, split))
     if sides[0].config["experiment"] == "classify":
-        right = _answers(sides, split)
+        right = right_of({side.name: [answers_of(folder, split) for folder in side.folders] for side in sides})
         intervals = {name: interval(answers.mean(0)) for name, answers in right.items()}
         judged = verdicts(right)
         found["accuracy"] = {name: {"images": right[name].shape[1], **of._asdict()} for name, of in intervals.items()}
@@ -97,23 +99,6 @@ def said(first: str, second: str, one: Verdict) -> str:
     return " ".join(parts)
 
 
-def _metrics(side: Side, split: str) -> dict[str, dict[str, float | int | None]]:
-    """Each metric of a side: how many runs have it, mean, sample deviation, and from `FEWEST` runs on its interval."""
-    names = dict.fromkeys(name for result in side.results for name in result["metrics"][split])
-    found = {}
-    for name in names:
-        values = side.values(split, name)
-        values = values[np.isfinite(values)]
-        few = len(values) < FEWEST
-        found[name] = {
-            "n": len(values),
-            "mean": float(values.mean()) if len(values) else None,
-            "std": float(values.std(ddof=1)) if len(values) > 1 else None,
-            "interval": None if few else interval(values)[1:],
-        }
-    return found
-
-
 def _table(metrics: Mapping[str, Mapping[str, Any]], sides: Sequence[Side], split: str) -> Table:
     """Metrics as rows, the headline first and each floor below what it is the floor of; a column for each side."""
     runs = max(len(side.folders) for side in sides)
@@ -122,61 +107,16 @@ def _table(metrics: Mapping[str, Mapping[str, Any]], sides: Sequence[Side], spli
     table = Table(split, title=f"{split}{how}", title_justify="left")
     for head in heads:
         table.add_column(head, overflow="fold")
-    for name in _ordered(dict.fromkeys(name for of in metrics.values() for name in of), sides[0]):
+    for name in in_order(dict.fromkeys(name for of in metrics.values() for name in of), sides[0]):
         label = f"  floor: {name}" if name.startswith(FLOOR) else name
-        table.add_row(label, *(_cell(metrics[side.name].get(name)) for side in sides))
+        table.add_row(label, *(cell(metrics[side.name].get(name)) for side in sides))
     return table
-
-
-def _ordered(names: Sequence[str], side: Side) -> list[str]:
-    """Names of metrics in the order of a table."""
-    headline = [name for name in side.results[0].get("headline", ()) if name in names]
-    measured = [name for name in dict.fromkeys([*headline, *names]) if not name.startswith(FLOOR)]
-    return [each for name in measured for each in (name, f"{FLOOR}{name}") if each in names]
-
-
-def _cell(of: Mapping[str, Any] | None) -> str:
-    if of is None or of["mean"] is None:
-        return "-"
-    deviation = "" if of["std"] is None else f" ± {of['std']:.4f}"
-    return f"{of['mean']:.4f}{deviation}" + (
-        "" if of["interval"] is None else " [{:.4f}, {:.4f}]".format(*of["interval"])
-    )
 
 
 def _share(of: Interval, sign: str = "") -> str:
     """An interval of accuracies in percent."""
     mean, low, high = (f"{100 * value:{sign}.2f}" for value in of)
     return f"{mean} % [{low}, {high}]"
-
-
-def _answers(sides: Sequence[Side], split: str) -> dict[str, np.ndarray]:
-    """Which answers of each side are right, bool [runs, N], on the same examples.
-
-    Raises:
-      InputError: the examples are not the same.
-    """
-    right, ids = {}, None
-    for side in sides:
-        right[side.name], own = right_of(side, split)
-        ids = own if ids is None else ids
-        if not np.array_equal(ids, own):
-            raise InputError(
-                f"{sides[0].name} and {side.name} were measured on other images of the same data, {len(ids):,} and "
-                f"{len(own):,} of {split}. Compare runs of the same split."
-            )
-    return right
-
-
-def _configs(sides: Sequence[Side]) -> dict[str, list[Any]]:
-    """What configs differ in: key -> its value on each side. The seed is none where a side has several."""
-    several = any(len(side.folders) > 1 for side in sides)
-    configs = [{key: value for key, value in side.config.items() if key != "seed" or not several} for side in sides]
-    found: dict[str, list[Any]] = {}
-    for place, config in enumerate(configs):
-        for key, old, new in differences(configs[0], config, "config"):
-            found.setdefault(key, [old] * len(sides))[place] = new
-    return found
 
 
 def _differing(configs: Mapping[str, Sequence[Any]], sides: Sequence[Side]) -> Table:
@@ -195,7 +135,7 @@ def _draw(file: pathlib.Path, sides: Sequence[Side]) -> None:
     records = {side.name: [list(read(folder / "metrics.jsonl")) for folder in side.folders] for side in sides}
     names = dict.fromkeys(name for runs in records.values() for run in runs for record in run for name in record)
     measured = [name.partition("/")[2] for name in names if name.startswith("validation/")]
-    shown = [f"validation/{name}" for name in _ordered(measured, sides[0])] or [n for n in names if n != "step"]
+    shown = [f"validation/{name}" for name in in_order(measured, sides[0])] or [n for n in names if n != "step"]
     shown = [name for name in ("train/loss",) if name in names and name not in shown] + shown
     shown = shown[:PANELS]
     columns = max(min(len(shown), 4), 1)

@@ -10,10 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from experiments.experiment import Train
 from experiments.explained import Subject, subject_of
 from experiments.heat_maps import draw
-from experiments.images import Images, read_images
+from experiments.images import images_of
 from experiments.inputs import named_pictures
 from experiments.predictor import Predictor
 from experiments.stored import check_same_data, config_of, notes_of, weights_of
@@ -83,13 +82,13 @@ def explain(
         own = data_of(folder, config, notes)
         notes = {**notes, "shape": own.image.shape[1:]}
     subject = subject_of(config, notes, *weights_of(folder, "--run")[:2], layer=layer, seed=seed)
-    wanted = _wanted(subject, methods)
+    wanted = wanted_of(subject, methods)
     if images:
         chosen = _named(images, notes)
         if config.get("conditional"):
             raise InputError("explain of a conditional run needs labels, which pictures have not. Take --split.")
     else:
-        chosen = _picked(subject, own, split, pick, count, seed)
+        chosen = picked(subject, own, split, pick, count, seed)
     label = np.zeros(len(chosen.image), np.int32) if chosen.label is None else chosen.label
     image = floats_of(chosen.image)
     found = jax.device_get(jax.jit(subject.answers)(image, label))
@@ -117,13 +116,12 @@ def explain(
 
 def data_of(folder: pathlib.Path, config: Mapping[str, Any], notes: Mapping[str, Any]) -> Dataset:
     """The run's own data, if they are those that it has learned from."""
-    options = {name: config[name] for name in ("train_images", "overfit") if name in config}
-    read: Images = read_images(config["data"], Train(**config["train"]), seed=config["seed"], **options)
+    read = images_of(config)
     check_same_data(folder, notes, {name: read.notes[name] for name in ("splits", "contents")})
     return read.dataset
 
 
-def _wanted(subject: Subject, methods: Sequence[str] | None) -> Sequence[str]:
+def wanted_of(subject: Subject, methods: Sequence[str] | None) -> Sequence[str]:
     """The names of the maps."""
     for name in methods or ():
         if name not in subject.maps:
@@ -149,7 +147,7 @@ def _named(words: Sequence[str], notes: Mapping[str, Any]) -> Chosen:
     return Chosen([name for name, _ in pictures], np.stack([reader.pixels(image, name) for name, image in pictures]))
 
 
-def _picked(subject: Subject, own: Dataset, split: str, pick: str, count: int, seed: int) -> Chosen:
+def picked(subject: Subject, own: Dataset, split: str, pick: str, count: int, seed: int) -> Chosen:
     """Images of a split."""
     if split not in own.splits:
         raise InputError(f"--split={split}: these data have {', '.join(own.splits)}.")
@@ -173,9 +171,14 @@ def _worth(subject: Subject, image: Array, label: Array) -> Array:
     found = subject.answers(image, label)
     if "reconstruction" in found:
         return -jnp.square(found["reconstruction"] - image).mean((1, 2, 3))
-    answer = found["logits"].argmax(-1)
+    return sureness(subject.probabilities(found["logits"]), label)
+
+
+def sureness(probabilities: Array, label: Array) -> Array:
+    """The largest of the probabilities [N, K], where its class is none of the image's times -1, [N]."""
+    answer = probabilities.argmax(-1)
     right = answer == label if label.ndim == 1 else jnp.take_along_axis(label, answer[:, None], axis=1)[:, 0] > 0
-    return jnp.where(right, 1, -1) * subject.probabilities(found["logits"]).max(-1)
+    return jnp.where(right, 1, -1) * probabilities.max(-1)
 
 
 def _over(own: Dataset, ids: np.ndarray, measure: Callable[[Array, Array], Array]) -> np.ndarray:
