@@ -10,10 +10,10 @@ import numpy as np
 from flax import linen as nn
 
 from experiments.experiment import Experiment, FinishedRun, Train
-from experiments.images import check_unit_range, in_turn, read_images, sample_of
+from experiments.images import Fold, check_unit_range, in_turn, read_images, sample_of
 from experiments.settings.make import make
 from experiments.settings.specs import AugmentSpecs, AutoencoderSpec, DataSpec, OptimizerSpec, ReconstructionSpec
-from experiments.updates import Updates, make_optimizer
+from experiments.updates import Updates, make_optimizer, rate_of
 from jaxrec import metrics
 from jaxrec.data import transforms
 from jaxrec.data.batches import Batches, Dataset, Transform
@@ -45,6 +45,7 @@ def build(
     augment: AugmentSpecs = (),
     corrupt: AugmentSpecs = (),
     monitor: Literal["squared_error", "loss", "psnr", "ssim"] = "squared_error",
+    fold: Fold = Fold(),
     overfit: Count | None = None,
 ) -> Experiment:
     """An autoencoder trained on images in [0, 1], and what its codes are worth beside the principal components.
@@ -67,10 +68,11 @@ def build(
       augment: what training images go through, one after the other; it is the changed image that is to be made again.
       corrupt: what inputs go through after that, in training and evaluation; the image before it is to be made again.
       monitor: the metric on validation that chooses the best checkpoint and, with train.patience, ends a run.
+      fold: the run's part of a cross-validation, which `launch.py cross_validate` sets.
       overfit: train and evaluate on this many images of the train split alone, as they are and for as many steps as
         the whole split would take, to see whether a network can learn.
     """
-    images = read_images(data, train, seed=seed, overfit=overfit)
+    images = read_images(data, train, seed=seed, fold=fold, overfit=overfit)
     dataset = images.dataset
     check_unit_range(dataset, "An autoencoder takes")
     changes, corruptions = ([make(AugmentSpecs, spec) for spec in specs] for specs in (augment, corrupt))
@@ -105,6 +107,7 @@ def build(
             *("probe_accuracy", "pca_probe_accuracy", "psnr", "ssim"),
         ),
         table=lambda: layer_table(network, dataset.image[:1].astype("float32")),
+        rates={"learning_rate": rate_of(optimizer, steps=images.steps)},
         notes=images.notes,
         watch=lambda workdir: [every(max(1, images.steps // SHEETS), look.watch(workdir))],
         analyse=look.analyse,

@@ -9,10 +9,10 @@ import optax
 from flax import linen as nn
 
 from experiments.experiment import Experiment, Train
-from experiments.images import check_unit_range, in_unit_range, read_images
+from experiments.images import Fold, check_unit_range, in_unit_range, read_images
 from experiments.settings.make import make
 from experiments.settings.specs import AugmentSpecs, DataSpec, LossSpec, MixSpec, ModelSpec, OptimizerSpec
-from experiments.updates import Updates, make_optimizer
+from experiments.updates import Updates, make_optimizer, rate_of
 from jaxrec import metrics
 from jaxrec.augment import views
 from jaxrec.data import transforms
@@ -45,6 +45,7 @@ def build(
     test_views: Literal["mirror", "mirror_and_shift"] | None = None,
     monitor: Literal["accuracy", "loss", "f1_macro", "auc", "exact_match", "mean_average_precision"] = "accuracy",
     standardise: bool = True,
+    fold: Fold = Fold(),
     train_images: Count | None = None,
     overfit: Count | None = None,
 ) -> Experiment:
@@ -72,12 +73,13 @@ def build(
         last two are of several labels for each image; the accuracy of these is that of all K decisions.
       standardise: whether images get zero mean and unit deviation. False leaves them in [0, 1], where the encoder of an
         autoencoder has learned them.
+      fold: the run's part of a cross-validation, which `launch.py cross_validate` sets.
       train_images: train on this many images alone, equally many of each class, drawn by the seed; `epochs` are of
         these.
       overfit: train and evaluate on this many images of the train split alone, as they are and for as many steps as
         the whole split would take, to see whether a network can learn.
     """
-    images = read_images(data, train, seed=seed, train_images=train_images, overfit=overfit)
+    images = read_images(data, train, seed=seed, fold=fold, train_images=train_images, overfit=overfit)
     dataset, steps = images.dataset, images.steps
     if "label" not in dataset.arrays:
         raise InputError("A recogniser learns labels, and these data have none: add them, or train an autoencoder.")
@@ -119,6 +121,7 @@ def build(
         mode="min" if monitor == "loss" else "max",
         headline=SEVERAL_LABELS if several else ONE_LABEL,
         table=lambda: layer_table(network, dataset.image[:1].astype("float32")),
+        rates={"learning_rate": rate_of(optimizer, steps=steps)},
         notes={
             **images.notes,
             "shape": dataset.image.shape[1:],
@@ -174,11 +177,11 @@ def _weighted(loss: Loss, weights: str | Weights | None, label: np.ndarray, clas
         weights = len(label) / (classes * np.maximum(counts, 1))
     elif len(weights) != classes:
         raise InputError(f"config.class_weights has {len(weights)} numbers for {classes} classes. Give one for each.")
-    table = np.asarray(weights, np.float32)
+    table = jnp.asarray(weights, jnp.float32)  # other training images are no other program
 
     def one_label(outputs: Array, batch: Batch, label: str, **asked: Any) -> Array:
         batch = {"label": batch[label], "mask": batch["mask"]}
-        return loss(outputs, batch, **asked)["loss"] * jnp.asarray(table)[batch["label"]]
+        return loss(outputs, batch, **asked)["loss"] * table[batch["label"]]
 
     def weighted(outputs: Array, batch: Batch, **asked: Any) -> dict[str, Array]:
         value = one_label(outputs, batch, "label", **asked)

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.experiment import Experiment, FinishedRun, Train
-from experiments.images import check_one_label, check_unit_range, in_turn, read_images
+from experiments.images import Fold, check_one_label, check_unit_range, in_turn, read_images
 from experiments.judge import judge_of
 from experiments.settings.make import make
 from experiments.settings.specs import AdversarialLossSpec, CriticSpec, DataSpec, DecoderSpec, OptimizerSpec
-from experiments.updates import Updates, make_optimizer
+from experiments.updates import Updates, make_optimizer, rate_of
 from jaxrec.data import transforms
 from jaxrec.data.keys import NOISE
 from jaxrec.engine.hooks import every
@@ -51,6 +51,7 @@ def build(
     seed: Seed = 0,
     features: str | None = None,
     sample_every: Count | None = None,
+    fold: Fold = Fold(),
     overfit: Count | None = None,
 ) -> Experiment:
     """A generative adversarial network.
@@ -78,9 +79,10 @@ def build(
         pixels are compared, which chooses nothing: the newest state is the run's.
       sample_every: steps between two pictures of samples, rounded up to a multiple of train.log_every; an epoch by
         default.
+      fold: the run's part of a cross-validation, which `launch.py cross_validate` sets.
       overfit: train and evaluate on this many images of the train split alone.
     """
-    images = read_images(data, train, seed=seed, overfit=overfit)
+    images = read_images(data, train, seed=seed, fold=fold, overfit=overfit)
     dataset, shape = images.dataset, images.dataset.image.shape[1:]
     check_unit_range(dataset, "a generator makes")
     own = check_one_label(dataset, "config.conditional takes") if conditional else None
@@ -93,15 +95,15 @@ def build(
     judge = judge_of(features, dataset, by_class=conditional)
     classes = len(dataset.classes) if conditional else None
     maker = Generator(make(DecoderSpec, generator)(shape=shape), classes)
+    critic_optimizer, critic_taken = discriminator_optimizer or optimizer, images.steps * critic_steps
+    critic_rate = rate_of(critic_optimizer, steps=critic_taken)
     critic = make(CriticSpec, discriminator)(classes=classes)
     task = adversarial.adversarial_task(
         maker,
         critic,
         make(AdversarialLossSpec, loss)(),
         tx_generator=make_optimizer(optimizer, updates, steps=images.steps),
-        tx_discriminator=make_optimizer(
-            discriminator_optimizer or optimizer, updates, steps=images.steps * critic_steps
-        ),
+        tx_discriminator=make_optimizer(critic_optimizer, updates, steps=critic_taken),
         latent=latent,
         critic_steps=critic_steps,
         spectral_norm=spectral_norm,
@@ -165,6 +167,10 @@ def build(
         mode="min",
         headline=(f"{prefix}{judge.monitor}", f"real_{judge.monitor}", "d_loss", "g_loss", "d_accuracy"),
         table=table,
+        rates={
+            "g_learning_rate": rate_of(optimizer, steps=images.steps),
+            "d_learning_rate": lambda step: critic_rate(step * critic_steps),
+        },
         notes={**images.notes, **judge.notes},
         watch=watch,
         analyse=analyse,

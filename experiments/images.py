@@ -13,11 +13,19 @@ from experiments.settings.specs import DataSpec
 from jaxrec.data.batches import Batches, Dataset, Transform, eval_batches, train_batches
 from jaxrec.data.checks import look_for_classes
 from jaxrec.data.fingerprint import fingerprint
+from jaxrec.data.splits import fold_splits
 from jaxrec.errors import InputError
-from jaxrec.types import Count
+from jaxrec.types import Count, Whole
 
 SAMPLE = 1024  # images of a stream that are held in memory, where an array would be
 MOST_STEPS = np.iinfo(np.int32).max  # that a state counts
+
+
+class Fold(NamedTuple):
+    """Which run of a cross-validation this is; of 1 there is none, and the splits are those of the data."""
+
+    number: Whole = 0  # of the fold that is this run's test split
+    of: Count = 1  # folds of what the data have to train on and to choose by; their own test split is left out
 
 
 class Images(NamedTuple):
@@ -43,7 +51,13 @@ class Images(NamedTuple):
 
 
 def read_images(
-    data: DataSpec, train: Train, *, seed: int, train_images: Count | None = None, overfit: Count | None = None
+    data: DataSpec,
+    train: Train,
+    *,
+    seed: int,
+    fold: Fold = Fold(),
+    train_images: Count | None = None,
+    overfit: Count | None = None,
 ) -> Images:
     """Reads the data of an experiment.
 
@@ -51,6 +65,7 @@ def read_images(
       data: the section of the config.
       train: likewise.
       seed: of the order of the training examples, and of which are taken.
+      fold: the run's part of a cross-validation. All folds take the same number of steps, that of their mean size.
       train_images: train on this many images of the train split, drawn by the seed, equally many of each class as far
         as there are and each image has one: those of a smaller number are among those of a larger one.
       overfit: train and evaluate on this many images of the train split alone, for as many steps as the whole split
@@ -64,15 +79,24 @@ def read_images(
       InputError: the train split has fewer than `train_images` images, or the run would never end.
     """
     dataset = make(DataSpec, data)()
+    examples: float = len(dataset.splits["train"])
+    if fold.of > 1:
+        if overfit:
+            raise InputError(
+                "config.overfit takes training images alone, and a fold is held out: leave one of them out."
+            )
+        splits = fold_splits(dataset.splits, dataset.one_label, **fold._asdict(), seed=seed, where="config.fold")
+        dataset, examples = dataset._replace(splits=splits), examples * (fold.of - 1) / fold.of
+        look_at_classes(dataset, "config.fold")
     if train_images:
         ids = dataset.splits["train"]
         if train_images > len(ids):
             raise InputError(f"config.train_images = {train_images}: the train split has {len(ids)} images. Use fewer.")
         drawn = in_turn(np.random.default_rng(seed).permutation(ids), dataset.one_label)[:train_images]
         dataset = dataset._replace(splits={**dataset.splits, "train": np.sort(drawn)})
-        if dataset.one_label is not None:
-            look_for_classes(dataset.label, dataset.splits, dataset.classes, f"config.train_images = {train_images}")
-    steps = _steps(train, len(dataset.splits["train"]))
+        examples = train_images
+        look_at_classes(dataset, f"config.train_images = {train_images}")
+    steps = _steps(train, examples)
     if overfit:
         ids = dataset.splits["train"][:overfit]
         dataset = dataset._replace(splits={"train": ids, "validation": ids})
@@ -95,6 +119,20 @@ def read_images(
     return Images(dataset, steps, batches)
 
 
+def look_at_classes(dataset: Dataset, where: str) -> None:
+    """Warns of classes that are not learned, where images have one label each."""
+    if dataset.one_label is not None:
+        look_for_classes(dataset.label, dataset.splits, dataset.classes, where)
+
+
+def images_of(config: Mapping[str, Any]) -> Images:
+    """The images of a config that is checked and complete. Errors as in `read_images`."""
+    options = {name: config[name] for name in ("seed", "train_images", "overfit") if name in config}
+    if "fold" in config:
+        options["fold"] = Fold(**config["fold"])
+    return read_images(config["data"], Train(**config["train"]), **options)
+
+
 def sample_of(dataset: Dataset, ids: np.ndarray) -> np.ndarray:
     """Where in `ids` those lie that are looked at as one array: everywhere; in a stream at `SAMPLE` even distances."""
     if isinstance(dataset.image, np.ndarray) or len(ids) <= SAMPLE:
@@ -111,7 +149,7 @@ def _digest(dataset: Dataset) -> str:
     return found.hexdigest()[:16]
 
 
-def _steps(train: Train, examples: int) -> int:
+def _steps(train: Train, examples: float) -> int:
     """The steps of a run on so many examples."""
     steps = train.steps or train.epochs * examples / train.batch_size
     if not steps <= MOST_STEPS:

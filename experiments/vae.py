@@ -10,11 +10,11 @@ import numpy as np
 from flax import linen as nn
 
 from experiments.experiment import Experiment, FinishedRun, Train
-from experiments.images import check_one_label, check_unit_range, read_images
+from experiments.images import Fold, check_one_label, check_unit_range, read_images
 from experiments.judge import judge_of
 from experiments.settings.make import make
 from experiments.settings.specs import DataSpec, LikelihoodSpec, OptimizerSpec, VariationalModelSpec
-from experiments.updates import Updates, make_optimizer
+from experiments.updates import Updates, make_optimizer, rate_of
 from jaxrec import augment
 from jaxrec.data import transforms
 from jaxrec.data.batches import Batches, Transform, eval_batches
@@ -57,6 +57,7 @@ def build(
     nll_samples: Count = 5000,
     nll_images: Count | None = None,
     features: str | None = None,
+    fold: Fold = Fold(),
     overfit: Count | None = None,
 ) -> Experiment:
     """A variational autoencoder trained on images in [0, 1], the best state chosen by its bound on validation.
@@ -81,6 +82,7 @@ def build(
       nll_images: how many of the test images, the first, it is estimated on; all by default.
       features: the folder of a finished run of `classify` on such images, by whose features samples are compared with
         real images; without one their pixels are.
+      fold: the run's part of a cross-validation, which `launch.py cross_validate` sets.
       overfit: train and evaluate on this many images of the train split alone, for as many steps as the whole split
         would take.
     """
@@ -89,7 +91,7 @@ def build(
     if binarise and likelihood["name"] != "bernoulli":
         name = likelihood["name"]
         raise InputError(f"config.binarise = {binarise!r} is for the likelihood 'bernoulli', not {name!r}: set None.")
-    images = read_images(data, train, seed=seed, overfit=overfit)
+    images = read_images(data, train, seed=seed, fold=fold, overfit=overfit)
     dataset, of_pixels = images.dataset, make(LikelihoodSpec, likelihood)()
     label = check_one_label(dataset, "config.conditional takes")[:1] if conditional else None
     check_unit_range(dataset, "A variational autoencoder takes")
@@ -167,6 +169,7 @@ def build(
             *(f"{prefix}{name}" for name in ("elbo", "kl", "active_units", "reconstruction")),
         ),
         table=lambda: layer_table(network, images.shown[:1].astype("float32"), label, call=vae.on),
+        rates={"learning_rate": rate_of(optimizer, steps=images.steps)},
         notes={**images.notes, **judge.notes},
         watch=watch,
         analyse=analyse,

@@ -22,7 +22,18 @@ HOW = "'log 1e-4 1e-1', 'float 0 0.5', 'int 1 5', 'log int 16 512', or values wi
 FIXED = {
     "seed": "--seeds repeats the winner under others",
     **dict.fromkeys(
-        ("experiment", "monitor", "overfit", "data", "data.name", "data.dataset", "data.path"),
+        (
+            "experiment",
+            "monitor",
+            "overfit",
+            "fold",
+            "fold.number",
+            "fold.of",
+            "data",
+            "data.name",
+            "data.dataset",
+            "data.path",
+        ),
         "trials are compared by one metric of the same images",
     ),
     **dict.fromkeys(("data.validation", "data.split_seed"), "trials are compared on the same validation images"),

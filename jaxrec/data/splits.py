@@ -1,4 +1,4 @@
-"""Holding splits out of the training examples of a set that has none."""
+"""Holding splits out of the training examples of a set that has none, and the folds of a cross-validation."""
 
 from collections.abc import Mapping
 
@@ -37,6 +37,40 @@ def with_held_out(
             advice = f"Add examples, or a {split} split{OTHERWISE[split]}."
             splits["train"], splits[split] = _hold_out(splits["train"], label, share, seed, split, where, advice)
     return {split: splits[split] for split in SPLITS if split in splits}
+
+
+def fold_splits(
+    splits: Mapping[str, np.ndarray], label: np.ndarray | None, *, number: int, of: int, seed: int, where: str
+) -> dict[str, np.ndarray]:
+    """The splits of one run of a cross-validation: a fold of what was train and validation is its test split.
+
+    Each of these examples is in one fold, each class in the same proportion, and the set's own test split is in no
+    split at all. As large a share of the rest is held out for validation as before, if any, so that what chooses a
+    state or ends a run does not see the fold.
+
+    Args:
+      splits: ids of the data as they are.
+      label: [N] of all examples, or None.
+      number: of the fold, from 0.
+      of: how many folds there are.
+      seed: of which examples are in which.
+      where: what a message begins with.
+
+    Raises:
+      InputError: there is no such fold, or there are too few examples.
+    """
+    ids = np.sort(np.concatenate([splits[split] for split in SPLITS[:2] if split in splits]))
+    if of > len(ids):
+        raise InputError(f"{where}: {of:,} folds of {len(ids):,} examples leave some empty. Use fewer folds.")
+    if number >= of:
+        raise InputError(f"{where}: {of} folds are numbered 0 to {of - 1}, and this is number {number}.")
+    drawn = np.random.default_rng(seed).permutation(ids)
+    if label is not None:
+        drawn = drawn[np.argsort(label[drawn], kind="stable")]  # each class in turn goes round the folds
+    held = np.sort(drawn[number::of])
+    parts = {"train": np.setdiff1d(ids, held).astype(held.dtype), "test": held}
+    share = 1 - len(splits["train"]) / len(ids)
+    return with_held_out(parts, label, validation=share, split_seed=seed, where=where)
 
 
 def _hold_out(

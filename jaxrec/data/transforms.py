@@ -151,12 +151,14 @@ def check_scaled(image: Array) -> Array:
 def standardise(mean: np.ndarray, std: np.ndarray) -> Callable[[Batch], Batch]:
     """Returns batch -> batch with unit-range images brought to zero mean and unit deviation.
 
+    These are jax arrays, so that other training images are no other program (`jaxrec/engine/lowering.py`).
+
     Args:
       mean: per channel [C], of images in [0, 1].
       std: per channel [C].
     """
 
-    mean, std = (np.reshape(value, (1, 1, 1, -1)) for value in (mean, std))
+    mean, std = (jnp.reshape(jnp.asarray(value), (1, 1, 1, -1)) for value in (mean, std))
 
     def apply(batch: Batch) -> Batch:
         image = (unit_range(batch)["image"] - mean) / std

@@ -63,7 +63,7 @@ def test_maps_are_better_than_none(run):
 
 def test_pictures_are_explained_without_the_data(run, digits, tmp_path, monkeypatch):
     Image.fromarray(digits.image[0, ..., 0]).save(tmp_path / "0.png")
-    monkeypatch.setattr("experiments.commands.explain.read_images", lambda *_, **__: pytest.fail("the data were read"))
+    monkeypatch.setattr("experiments.commands.explain.images_of", lambda *_, **__: pytest.fail("the data were read"))
     words = [str(tmp_path / "0.png"), "--methods=gradient", "--neighbours=0", f"--out={tmp_path}/why"]
     assert launch.main(["explain", f"--run={run}", *words]) == 0
     (row,) = rows_of(tmp_path / "why.csv")
