@@ -14,6 +14,7 @@
     python launch.py runs [FOLDER...]               runs, their state, step, best metric, age and size
     python launch.py sweep --config=FILE --space.KEY="log 1e-4 1e-1" [--trials=20 --method=grid|random|tpe|gp
                            --pruner=none|asha|hyperband --seeds=N --top=k]    searches configs, by validation alone
+    python launch.py cross_validate --config=FILE [--folds=5]    each example held out once: means, confusion, answers
     python launch.py verify --run=RUN [--seal]      whether its checkpoints are as they were written
     python launch.py replay --run=RUN --step=S      one step again: where it ceases to be finite
     python launch.py sample --workdir=RUN [--images=64 --seed=0 --classes=0,1,2]    images that a run makes

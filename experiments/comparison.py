@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from experiments.evaluation import Evaluation, evaluation_of
 from experiments.stored import config_of, notes_of, result_of
 from jaxrec.errors import InputError
+from jaxrec.metrics.calibration import softmax
 from jaxrec.trees import differences
 
 LEVEL = 0.95  # of the intervals; what is less likely than 1 - LEVEL is called a difference
@@ -20,7 +21,7 @@ FLOOR = "real_"  # how metrics begin that are of real images in the place of gen
 
 
 class Side(NamedTuple):
-    """What stands on one side of a comparison: a run, or the same config under several seeds.
+    """What stands on one side of a comparison: a run, the same config under several seeds, or a cross-validation.
 
     Attributes:
       name: as the user has written it.
@@ -36,6 +37,11 @@ class Side(NamedTuple):
     notes: Mapping[str, Any]
     results: Sequence[Mapping[str, Any]]
 
+    @property
+    def folds(self) -> bool:
+        """Whether the runs are those of a cross-validation, which together are tested on each example once."""
+        return len(self.folders) > 1 and _folds(self.config) > 1
+
     def values(self, split: str, metric: str) -> np.ndarray:
         """A metric of each run, [runs]; NaN where a run has none."""
         found = [result["metrics"].get(split, {}).get(metric) for result in self.results]
@@ -46,12 +52,14 @@ class Answers(NamedTuple):
     """What a recogniser answers to a split.
 
     Attributes:
+      folder: of its run.
       evaluation: that was asked: config, notes, data.
       logits: [N, K].
       label: [N], or [N, K] of several labels for an image.
       ids: of the examples, [N].
     """
 
+    folder: pathlib.Path
     evaluation: Evaluation
     logits: np.ndarray
     label: np.ndarray
@@ -63,6 +71,11 @@ class Answers(NamedTuple):
         if self.evaluation.several:
             return ((self.logits > 0) == self.label).all(-1)
         return self.logits.argmax(-1) == self.label
+
+    @property
+    def probability(self) -> np.ndarray:
+        """Of each class, float64 [N, K]; of several labels for an image, of each by itself."""
+        return special.expit(self.logits.astype(np.float64)) if self.evaluation.several else softmax(self.logits)
 
 
 class Interval(NamedTuple):
@@ -90,15 +103,19 @@ class Verdict(NamedTuple):
 
 
 def side_of(name: str) -> Side:
-    """Reads a run's folder, or a folder of the runs that `--seeds` has made.
+    """Reads a run's folder, or a folder of the runs that `--seeds` or `cross_validate` has made.
 
     Raises:
-      InputError: neither is there, a run is not finished, or the seeds are not of one config.
+      InputError: neither is there, a run is not finished, or the runs are not of one config.
     """
     folders = folders_of(name)
     configs = [config_of(each, "RUN") for each in folders]
-    if any({**config, "seed": 0} != {**configs[0], "seed": 0} for config in configs):
-        raise InputError(f"RUN = '{name}': the runs in there differ in more than their seed. Name them one by one.")
+    if any(_one_config(config) != _one_config(configs[0]) for config in configs):
+        raise InputError(
+            f"RUN = '{name}': the runs in there differ in more than their seed or fold. Name them one by one."
+        )
+    if len(folders) not in (1, _folds(configs[0])) and folders[0].name.startswith("fold_"):
+        raise InputError(f"RUN = '{name}': not all of its folds are there. Let the same command finish it first.")
     results = [result_of(each) for each in folders]
     for each, result in zip(folders, results, strict=True):
         if result is None:
@@ -107,16 +124,32 @@ def side_of(name: str) -> Side:
 
 
 def folders_of(name: str) -> list[pathlib.Path]:
-    """A run's folder, or those of the runs that `--seeds` has made in one.
+    """A run's folder, or those of the runs that `--seeds` or `cross_validate` has made in one.
 
     Raises:
       InputError: neither is there.
     """
     folder = pathlib.Path(name)
-    folders = [folder] if (folder / "config.json").exists() else sorted(folder.glob("seed_*"), key=_by_number)
+    folders = [folder] if (folder / "config.json").exists() else _in(folder)
     if not folders:
-        raise InputError(f"RUN = '{name}': no run is there, nor seed_... of several. Name a run's folder.")
+        raise InputError(f"RUN = '{name}': no run is there, nor seed_... or fold_... of several. Name a run's folder.")
     return folders
+
+
+def _in(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The runs in a folder of several, in their order."""
+    return sorted([*folder.glob("seed_*")] or [*folder.glob("fold_*")], key=_by_number)
+
+
+def _folds(config: Mapping[str, Any]) -> int:
+    """Of how many folds a run holds one out, 1 for none."""
+    return config.get("fold", {"of": 1})["of"]
+
+
+def _one_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the runs of one folder have in common."""
+    apart = {"fold": {"number": 0, "of": _folds(config)}} if "fold" in config else {}
+    return {**config, "seed": 0, **apart}
 
 
 def check_comparable(sides: Sequence[Side], split: str) -> None:
@@ -146,7 +179,31 @@ def answers_of(folder: pathlib.Path, split: str) -> Answers:
     passes = found.batches(split)
     rows = np.concatenate([passes.host(step)["id"] for step in range(passes.per_pass)])
     logits, label = found.answers(passes)
-    return Answers(found, logits, label, rows[rows >= 0])
+    return Answers(folder, found, logits, label, rows[rows >= 0])
+
+
+def answers_of_side(side: Side, split: str) -> list[Answers]:
+    """What the runs of a side answer; those of a cross-validation together, for what each of them held out.
+
+    Raises:
+      InputError: it is not what they held out that is asked for.
+    """
+    if side.folds and split != "test":
+        raise InputError(
+            f"--split={split}: a cross-validation answers for what each run held out, its test. Leave it out."
+        )
+    found = [answers_of(folder, split) for folder in side.folders]
+    return [pooled(found)] if side.folds else found
+
+
+def pooled(answers: Sequence[Answers]) -> Answers:
+    """Answers to different examples of one set as one, in the order of their ids."""
+    ids = np.concatenate([one.ids for one in answers])
+    order = np.argsort(ids, kind="stable")
+    logits, label = (
+        np.concatenate(rows)[order] for rows in zip(*((one.logits, one.label) for one in answers), strict=True)
+    )
+    return answers[0]._replace(ids=ids[order], logits=logits, label=label)
 
 
 def right_of(sides: Mapping[str, Sequence[Answers]]) -> dict[str, np.ndarray]:
@@ -202,9 +259,10 @@ def cell(of: Mapping[str, Any] | None) -> str:
 
 
 def differing(sides: Sequence[Side]) -> dict[str, list[Any]]:
-    """What configs differ in: key -> its value on each side. The seed is none where a side has several."""
+    """What configs differ in: key -> its value on each side. Seed and fold are none where a side has several."""
     several = any(len(side.folders) > 1 for side in sides)
-    configs = [{key: value for key, value in side.config.items() if key != "seed" or not several} for side in sides]
+    apart = ("seed", "fold") if several else ()
+    configs = [{key: value for key, value in side.config.items() if key not in apart} for side in sides]
     found: dict[str, list[Any]] = {}
     for place, config in enumerate(configs):
         for key, old, new in differences(configs[0], config, "config"):

@@ -15,7 +15,7 @@ from experiments.comparison import (
     Interval,
     Side,
     Verdict,
-    answers_of,
+    answers_of_side,
     cell,
     check_comparable,
     differing,
@@ -56,7 +56,7 @@ def compare(*, runs: Paths, split: Literal["validation", "test"] = "test", out: 
     found: dict[str, Any] = {"split": split, "metrics": metrics, "configs": differing(sides)}
     console.print(_table(metrics, sides, split))
     if sides[0].config["experiment"] == "classify":
-        right = right_of({side.name: [answers_of(folder, split) for folder in side.folders] for side in sides})
+        right = right_of({side.name: answers_of_side(side, split) for side in sides})
         intervals = {name: interval(answers.mean(0)) for name, answers in right.items()}
         judged = verdicts(right)
         found["accuracy"] = {name: {"images": right[name].shape[1], **of._asdict()} for name, of in intervals.items()}

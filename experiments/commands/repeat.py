@@ -1,7 +1,7 @@
 """The same config under several seeds: mean and deviation instead of one lucky number."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,8 @@ from rich.table import Table
 from experiments.commands.run import run
 from jaxrec.output.console import plain_console
 from jaxrec.output.workdir import read_json, write_json
+
+Spread = Mapping[str, Mapping[str, Mapping[str, float | None]]]  # split -> metric -> "mean" and "std"
 
 
 def repeat(config: Mapping[str, Any], workdir: pathlib.Path, *, seeds: int, fresh: bool = False) -> int:
@@ -30,24 +32,34 @@ def repeat(config: Mapping[str, Any], workdir: pathlib.Path, *, seeds: int, fres
     Raises:
       InputError, DivergedError: as `run`.
     """
-    results = []
+    folders = []
     for seed in range(config["seed"], config["seed"] + seeds):
-        folder = workdir / f"seed_{seed}"
-        run({**config, "seed": seed}, folder, fresh=fresh)
-        results.append(read_json(folder / "result.json", keys={"metrics": dict})["metrics"])
-    summary = {
+        folders.append(workdir / f"seed_{seed}")
+        run({**config, "seed": seed}, folders[-1], fresh=fresh)
+    summary = spread(folders)
+    write_json(workdir / "seeds.json", {"seeds": seeds, "metrics": summary})
+    console = plain_console()
+    console.print(table_of_spread(summary, f"{seeds} seeds"))
+    console.print(f"The runs: {workdir}", soft_wrap=True)
+    return 0
+
+
+def spread(folders: Sequence[pathlib.Path]) -> Spread:
+    """Mean and sample standard deviation of each metric over finished runs."""
+    results = [read_json(folder / "result.json", keys={"metrics": dict})["metrics"] for folder in folders]
+    return {
         split: {name: _spread([result[split][name] for result in results]) for name in metrics}
         for split, metrics in results[0].items()
     }
-    write_json(workdir / "seeds.json", {"seeds": seeds, "metrics": summary})
-    table = Table("split", "metric", "mean", "std", title=f"{seeds} seeds", title_justify="left")
+
+
+def table_of_spread(summary: Spread, title: str) -> Table:
+    """What `spread` has found, as a table."""
+    table = Table("split", "metric", "mean", "std", title=title, title_justify="left")
     for split, metrics in summary.items():
         for name, values in metrics.items():
             table.add_row(split, name, *("-" if value is None else f"{value:.4f}" for value in values.values()))
-    console = plain_console()
-    console.print(table)
-    console.print(f"The runs: {workdir}", soft_wrap=True)
-    return 0
+    return table
 
 
 def _spread(values: list[float | None]) -> dict[str, float | None]:

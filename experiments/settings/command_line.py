@@ -22,6 +22,7 @@ COMMANDS = (
     "evaluate",
     "calibrate",
     "explain",
+    "report",
     "sample",
     "distance",
     "verify",
@@ -30,6 +31,7 @@ COMMANDS = (
     "runs",
     "export",
     "sweep",
+    "cross_validate",
 )
 WITHOUT_JAX = ("runs",)  # commands for which JAX is not started
 GIVEN = ("config", "workdir")  # arguments that are no flags of the command's own

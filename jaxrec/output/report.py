@@ -45,7 +45,7 @@ def write(
     """
     draw_curves(workdir)
     for split in [split for split in ("test", "validation") if split in metrics][:1]:
-        _write_classes(workdir, split, metrics[split], notes)
+        write_classes(workdir, split, metrics[split], notes)
     result = {
         "step": step,
         "metrics": {split: numbers(values) for split, values in metrics.items()},
@@ -113,8 +113,8 @@ def _cell(name: str, value: float | None) -> str:
     return f"{100 * value:.2f} %" if name.endswith("accuracy") else f"{value:.4f}"
 
 
-def _write_classes(workdir: pathlib.Path, split: str, values: Mapping[str, Any], notes: Mapping[str, Any]) -> None:
-    """Writes the tables and the picture by class of one split."""
+def write_classes(workdir: pathlib.Path, split: str, values: Mapping[str, Any], notes: Mapping[str, Any]) -> None:
+    """Writes the tables and the picture by class of one split, arguments as in `write`."""
     values = {**values, **{name.removeprefix("ema_"): value for name, value in values.items() if "ema_" in name}}
     if "confusion" in values:
         names = _class_names(notes, len(values["confusion"]))

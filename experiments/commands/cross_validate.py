@@ -1,0 +1,100 @@
+"""Cross-validation: as many runs as folds, each tested on the fold that it never saw."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from experiments.commands.repeat import spread, table_of_spread
+from experiments.commands.run import run
+from experiments.comparison import Answers, answers_of, pooled
+from jaxrec import metrics
+from jaxrec.errors import InputError
+from jaxrec.output.console import plain_console
+from jaxrec.output.report import numbers, write_classes
+from jaxrec.output.workdir import write_json
+from jaxrec.types import Count
+
+POOLED = "out_of_fold"  # what every example was answered by the run that held it out
+
+
+def cross_validate(config: Mapping[str, Any], workdir: pathlib.Path, *, folds: Count = 5, fresh: bool = False) -> int:
+    """Carries a config out once for each fold of its train and validation examples, which is that run's test split.
+
+    Each fold has each class in the same proportion, drawn by the config's seed. Validation is held out of the rest, as
+    large a share as the config has it; it alone chooses the state and ends a run early. The data's own test split is
+    not used. Runs that are finished are not run again, so the same command goes on where it stopped.
+
+    Writes folds.json, mean and sample standard deviation of every metric over the runs. Of a recogniser also what each
+    example was answered by the run that held it out: out_of_fold.npz (id, fold, label, logits, probability, classes),
+    its metrics, and confusion_out_of_fold.csv and .png.
+
+    Args:
+      config: checked and complete.
+      workdir: fold k is run in workdir/fold_<k>.
+      folds: how many, at least 2.
+      fresh: whether to move old runs aside first.
+
+    Returns:
+      The exit code.
+
+    Raises:
+      InputError, DivergedError: as `run`; also for fewer than 2 folds or more than examples, and where the experiment
+        takes none or the config names one.
+    """
+    if folds < 2:
+        raise InputError(f"--folds={folds}: one fold is held out and the others are learned from. Use 2 or more.")
+    if config.get("fold", {}).get("of") != 1:
+        why = "names a fold itself" if "fold" in config else f"has an experiment, {config['experiment']}, without any"
+        raise InputError(
+            f"cross_validate runs a config once for each fold, and this one {why}: config.fold is its own."
+        )
+    if (workdir / "config.json").exists():
+        raise InputError(f"--workdir={workdir} holds a run. Name another folder for a cross-validation.")
+    folders = [workdir / f"fold_{number}" for number in range(folds)]
+    for number, folder in enumerate(folders):
+        print(f"Fold {number} of 0 to {folds - 1}", flush=True)
+        run({**config, "fold": {"number": number, "of": folds}}, folder, fresh=fresh)
+    found: dict[str, Any] = {"folds": folds, "metrics": spread(folders)}
+    console = plain_console(soft_wrap=True)
+    console.print(table_of_spread(found["metrics"], f"{folds} folds: test is the one that is held out"))
+    if config["experiment"] == "classify":
+        each = [answers_of(folder, "test") for folder in folders]
+        answers = pooled(each)
+        measured = _measured(answers)
+        found[POOLED] = {"examples": len(answers.ids), **numbers(measured)}
+        write_classes(workdir, POOLED, measured, answers.evaluation.notes)
+        fold = np.concatenate([np.full(len(one.ids), number) for number, one in enumerate(each)])
+        _keep(workdir / f"{POOLED}.npz", answers, fold[np.argsort(np.concatenate([one.ids for one in each]))])
+        console.print(
+            f"{len(answers.ids):,} examples, each answered by the run that held it out: "
+            f"{100 * found[POOLED]['accuracy']:.2f} % are right. {POOLED}.npz has the answers"
+        )
+    write_json(workdir / "folds.json", found)
+    console.print(f"The runs: {workdir}")
+    return 0
+
+
+def _measured(answers: Answers) -> dict[str, float | np.ndarray]:
+    """The metrics of answers, as an evaluation has them, but for the loss."""
+    logits, label, every = answers.logits, answers.label, np.ones(len(answers.ids), bool)
+    if answers.evaluation.several:
+        found = metrics.MultilabelPredictions(logits, logits > 0, label, every).compute()
+        return {"accuracy": float(((logits > 0) == label).mean()), **found}
+    return {"accuracy": float(answers.right.mean()), **metrics.Predictions(logits, label, every).compute()}
+
+
+def _keep(file: pathlib.Path, answers: Answers, fold: np.ndarray) -> None:
+    """Writes answers, whole or not at all."""
+    partial = file.with_suffix(".partial.npz")
+    np.savez(
+        partial,
+        id=answers.ids,
+        fold=fold,
+        label=answers.label,
+        logits=answers.logits,
+        probability=answers.probability.astype(np.float32),
+        classes=np.array(answers.evaluation.notes["classes"]),
+    )
+    partial.replace(file)
