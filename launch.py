@@ -9,6 +9,7 @@
     python launch.py evaluate --run=RUN [--split=test --data=SET --corrupt=gaussian_noise,...]    its metrics elsewhere
     python launch.py calibrate --run=RUN            probabilities that can be believed, and a picture of them
     python launch.py explain --run=RUN [IMAGES... --split=test --pick=wrong]        by what it answers, as pictures
+    python launch.py mistakes --run=RUN [--split=test --count=24]    worst losses, confused pairs, likely label errors
     python launch.py export --run=RUN [--out=model --calibrated --onnx]    programs that need jax alone; docs/export.md
     python launch.py compare RUN RUN... [--split=test --out=compare]    can the data tell them apart?
     python launch.py runs [FOLDER...]               runs, their state, step, best metric, age and size

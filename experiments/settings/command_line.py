@@ -32,6 +32,7 @@ COMMANDS = (
     "export",
     "sweep",
     "cross_validate",
+    "mistakes",
 )
 WITHOUT_JAX = ("runs",)  # commands for which JAX is not started
 GIVEN = ("config", "workdir")  # arguments that are no flags of the command's own

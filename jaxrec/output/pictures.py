@@ -1,4 +1,4 @@
-"""Pictures of images: a grid, and a contact sheet with a row for each treatment and a column for each example."""
+"""Pictures of images: grids, and a contact sheet with a row for each treatment and a column for each example."""
 
 import math
 import pathlib
@@ -96,6 +96,42 @@ def contact_sheet(path: pathlib.Path, rows: Mapping[str, np.ndarray], titles: Se
     for x, title in zip(lefts, titles, strict=False):
         place = ((x + width / 2) / full_width, 1 - (top - GAP) / full_height)
         figure.text(*place, _short(title, (width + GAP) // 8), ha="center", va="baseline", **letters)
+    figure.savefig(path, dpi=DPI, pil_kwargs={"optimize": True})
+
+
+def captioned(path: pathlib.Path, images: np.ndarray, captions: Sequence[str], *, columns: int = 8) -> None:
+    """Draws images row by row into a PNG, each under a caption of its own.
+
+    Args:
+      path: of the PNG.
+      images: [N, H, W, C], as in `contact_sheet`.
+      captions: of each; lines that are too long are cut off.
+      columns: in a row.
+
+    Raises:
+      InputError: there is nothing to draw, or not a caption for each.
+    """
+    from matplotlib.figure import Figure
+
+    if np.ndim(images) != 4 or not len(images) or len(captions) != len(images):
+        raise InputError(f"Images [N, H, W, C] need a caption each, got {np.shape(images)} and {len(captions)}.")
+    count, height, width, _ = images.shape
+    columns, factor = min(columns, count), max(1, round(CELL / max(height, width)))
+    height, width, lines = height * factor, width * factor, max(caption.count("\n") + 1 for caption in captions)
+    across, down = max(width, CELL) + 3 * GAP, height + 2 * GAP + 16 * lines  # of one image with its caption
+    full_width, full_height = columns * across + GAP, math.ceil(count / columns) * down + GAP
+    canvas = np.ones((full_height, full_width, 3))
+    figure = Figure(figsize=(full_width / DPI, full_height / DPI), dpi=DPI)
+    for index, (image, caption) in enumerate(zip(_drawable(images), captions, strict=True)):
+        row, column = divmod(index, columns)
+        top, centre = GAP + row * down + 16 * lines, GAP + column * across + (across - GAP) // 2
+        left = centre - width // 2
+        canvas[top - 1 : top + height + 1, left - 1 : left + width + 1] = FRAME
+        canvas[top : top + height, left : left + width] = image.repeat(factor, axis=0).repeat(factor, axis=1)
+        short = "\n".join(_short(line, (across - GAP) // 7) for line in caption.split("\n"))
+        place = (centre / full_width, 1 - (top - GAP // 2) / full_height)
+        figure.text(*place, short, ha="center", va="bottom", color=INK, fontsize=9)
+    figure.figimage(canvas, origin="upper")
     figure.savefig(path, dpi=DPI, pil_kwargs={"optimize": True})
 
 
