@@ -1,0 +1,178 @@
+"""Curves over steps, as Vega-Lite charts that can be zoomed, asked and switched."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments.comparison import in_order
+from experiments.report.gather import Subject
+from jaxrec.errors import InputError
+
+try:
+    import altair as alt
+except ImportError:
+    raise InputError("A report needs Altair, Jinja2 and vl-convert: pip install -e '.[report]'.") from None
+
+POINTS = 12_000  # of all curves together
+FEW = 30  # points of a curve that are drawn as such
+FEWEST = 40  # of a curve, however many curves there are
+COLOURS = 8  # --line-0, ... of page.css
+DASHES = ([], [6, 3], [2, 2], [8, 3, 2, 3])
+HEIGHT = 220  # pixels
+
+
+class Switch(NamedTuple):
+    """A word of the legend, which switches its curves.
+
+    Attributes:
+      key: in the field `run` or `part` of the rows of a chart.
+      label: for people.
+      colour: the number of its colour, or None where it has none.
+      dash: of its curves, for an SVG.
+    """
+
+    key: str
+    label: str
+    colour: int | None
+    dash: str
+
+
+class Curves(NamedTuple):
+    """Charts and the legend that they share.
+
+    Attributes:
+      charts: metric -> Vega-Lite specification.
+      switches: of runs, where there are several, and of parts: train, validation, ...
+      last: the last step that is recorded.
+      thinned: whether not each recorded point is drawn.
+    """
+
+    charts: Mapping[str, Mapping[str, Any]]
+    switches: Sequence[Switch]
+    last: int
+    thinned: bool
+
+
+def curves(subjects: Sequence[Subject]) -> Curves:
+    """A chart for each metric that is recorded, the train loss and the headline first.
+
+    A curve's colour is its run's where there are several, its dash the split's; of one run the colour is the split's.
+    What is measured on averaged weights, "ema_accuracy", is a curve of its own in the chart of "accuracy". What is
+    recorded at one step alone has no curve.
+    """
+    found: dict[str, list[tuple[int, str, int, list[tuple[int, float]]]]] = {}  # metric -> (run, part, seed, points)
+    for run, subject in enumerate(subjects):
+        for seed, records in enumerate(subject.records):
+            names = dict.fromkeys(name for record in records for name in record if name != "step")
+            for name in names:
+                points = [(record["step"], record[name]) for record in records if _is_number(record.get(name))]
+                split, _, metric = name.partition("/")
+                part = f"{split}, average" if metric.startswith("ema_") else split
+                if points:
+                    found.setdefault(metric.removeprefix("ema_"), []).append((run, part, seed, points))
+    found = {metric: curve for metric, curve in found.items() if any(len(points) > 1 for *_, points in curve)}
+    lines = sum(map(len, found.values()))
+    most = max(POINTS // max(lines, 1), FEWEST)
+    parts = list(dict.fromkeys(part for curve in found.values() for _, part, _, _ in curve))
+    several = len(subjects) > 1
+    switches = [Switch(f"run {run}", subject.side.name, run % COLOURS, "") for run, subject in enumerate(subjects)]
+    for place, part in enumerate(parts):
+        dash = DASHES[place % len(DASHES)]
+        style = (None, " ".join(map(str, dash))) if several else (place % COLOURS, "")
+        switches.append(Switch(part, part, *style))
+    charts = {
+        metric: _chart(metric, found[metric], [subject.side.name for subject in subjects], parts, most)
+        for metric in _first(found, subjects[0])
+    }
+    every = [points for curve in found.values() for *_, points in curve]
+    last = max((points[-1][0] for points in every), default=0)
+    return Curves(charts, switches if several else switches[1:], last, any(len(points) > most for points in every))
+
+
+def _first(found: Sequence[str], subject: Subject) -> list[str]:
+    """Names of charts in their order."""
+    first = ["loss"] if "loss" in found else []
+    return list(dict.fromkeys([*first, *in_order(found, subject.side)]))
+
+
+def _chart(
+    metric: str,
+    found: Sequence[tuple[int, str, int, Sequence[tuple[int, float]]]],
+    names: Sequence[str],
+    parts: Sequence[str],
+    most: int,
+) -> dict[str, Any]:
+    several = len(names) > 1
+    rows = [
+        {
+            **{"step": step, "value": value, "run": f"run {run}", "name": names[run], "part": part, "seed": seed},
+            "few": len(points) <= FEW,
+        }
+        for run, part, seed, points in found
+        for step, value in _thinned(points, most)
+    ]
+    who = [f"run {run}" for run in range(len(names))] if several else list(parts)
+    colours = [f"var(--line-{place % COLOURS})" for place in range(len(who))]
+    hidden = alt.param(name="hidden", value=[])
+    zoom = alt.selection_interval(name="zoom", bind="scales", zoom="wheel![event.ctrlKey || event.metaKey]")
+    near = alt.selection_point(name="near", nearest=True, on="pointermove", clear="pointerout", empty=False)
+    steps = alt.Axis(tickMinStep=1, tickCount=5, labelOverlap="greedy", labelSeparation=8)
+    base = (
+        alt.Chart(alt.InlineData(values=rows))
+        .transform_filter("indexof(hidden, datum.run) < 0 && indexof(hidden, datum.part) < 0")
+        .encode(
+            x=alt.X(
+                "step:Q",
+                title="step",
+                scale=alt.Scale(nice=False, zero=True, padding=6),
+                axis=steps,
+            ),
+            y=alt.Y("value:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5)),
+            color=alt.Color("run:N" if several else "part:N", scale=alt.Scale(domain=who, range=colours), legend=None),
+            detail=["run:N", "part:N", "seed:N"],
+        )
+    )
+    lines = base.mark_line(strokeWidth=1.8 if len(found) <= 2 * len(parts) else 1.3, clip=True, aria=False)
+    if several:
+        dashes = [DASHES[place % len(DASHES)] for place in range(len(parts))]
+        scale = alt.Scale(domain=list(parts), range=dashes)
+        lines = lines.encode(strokeDash=alt.StrokeDash("part:N", scale=scale, legend=None))
+    tooltip = [alt.Tooltip("name:N", title="run")] * several + [alt.Tooltip("part:N", title="of")]
+    tooltip += [alt.Tooltip("seed:Q", title="seed, counted from 0")] * (len({seed for _, _, seed, _ in found}) > 1)
+    tooltip += [alt.Tooltip("step:Q", format=","), alt.Tooltip("value:Q", title=metric, format=".5g")]
+    dots = base.mark_point(filled=True, clip=True, aria=False).encode(
+        size=alt.condition(near, alt.value(80), alt.value(22)),
+        opacity=alt.when(near).then(alt.value(1)).when("datum.few").then(alt.value(1)).otherwise(alt.value(0)),
+        tooltip=tooltip,
+    )
+    whole = alt.layer(lines.add_params(hidden, zoom), dots.add_params(near)).properties(
+        width="container", height=HEIGHT, background="transparent", description=_described(metric, found, names)
+    )
+    ink = {"labelColor": "var(--soft)", "titleColor": "var(--soft)", "gridColor": "var(--grid)"}
+    ink |= {"domainColor": "var(--grid)", "tickColor": "var(--grid)", "labelFontSize": 12, "titleFontSize": 12}
+    font = "system-ui, sans-serif"
+    return whole.configure(font=font).configure_axis(**ink).configure_view(stroke=None).to_dict()
+
+
+def _described(
+    metric: str, found: Sequence[tuple[int, str, int, Sequence[tuple[int, float]]]], names: Sequence[str]
+) -> str:
+    """A chart in words, for those who do not see it."""
+    several = len(names) > 1
+    said = [
+        f"{f'{names[run]}, ' * several}{part} from {points[0][1]:.4g} to {points[-1][1]:.4g} at step {points[-1][0]}"
+        for run, part, seed, points in found
+        if not seed
+    ]
+    return f"{metric} over steps: {'; '.join(said)}."
+
+
+def _thinned(points: Sequence[tuple[int, float]], most: int) -> list[tuple[int, float]]:
+    """At most so many of the points, evenly, the first and the last included."""
+    places = np.unique(np.linspace(0, len(points) - 1, min(len(points), most)).round().astype(int))
+    return [points[place] for place in places]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,167 @@
+"""What the folders of runs say for a page: what was asked, what came out, how they went, on which machine."""
+
+import csv
+import pathlib
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from experiments.commands.runs import Run, age, look
+from experiments.comparison import Side, folders_of
+from experiments.diverged import REPORT
+from experiments.settings.flags import from_flags
+from experiments.stored import config_of, notes_of, result_of
+from jaxrec.errors import InputError
+from jaxrec.output.records import read
+from jaxrec.output.workdir import read_json
+from jaxrec.trees import differences
+
+CONFIGS = pathlib.Path(__file__).parents[2] / "configs"  # the house's own, which it can run without being asked to
+BAD_TENSORS = 5  # that a diverged run is told by
+
+
+class Subject(NamedTuple):
+    """What a page is about: a run, or the same config under several seeds.
+
+    Attributes:
+      side: name, folders, config, notes and results. Of a run that is not finished its newest records are its result.
+      runs: state, step and age of each.
+      records: of each, as metrics.jsonl holds them.
+      environments: versions, devices and command of each process that worked on the first of them.
+      changed: what its config has that the file it names has not: (key, value there, value of the run).
+      missing: lines that say what is not there, and why.
+    """
+
+    side: Side
+    runs: Sequence[Run]
+    records: Sequence[Sequence[Mapping[str, Any]]]
+    environments: Sequence[Mapping[str, Any]]
+    changed: Sequence[tuple[str, Any, Any]]
+    missing: Sequence[str]
+
+    @property
+    def split(self) -> str:
+        """That is looked at: test of a run that was measured on it, else validation."""
+        found = [result["metrics"] for result in self.side.results]
+        return "test" if found and all("test" in metrics for metrics in found) else "validation"
+
+    @property
+    def finished(self) -> bool:
+        """Whether all of its runs are."""
+        return all(run.state == "finished" for run in self.runs)
+
+    @property
+    def command(self) -> str:
+        """The command line that has begun it, or "" where nobody has noted it."""
+        words = self.environments[0].get("command") if self.environments else None
+        return shlex.join(["python", *map(str, words)]) if isinstance(words, list) else ""
+
+    @property
+    def again(self) -> str:
+        """A command line that carries the same config out in another folder."""
+        folder = self.side.folders[0]
+        flags = [f"--config={folder / 'config.json'}", f"--workdir={folder.with_name(f'{folder.name}_again')}"]
+        return shlex.join(["python", "launch.py", *flags])
+
+
+def gather(name: str) -> Subject:
+    """Reads a run's folder, or a folder of the runs that `--seeds` has made; the runs may be going on.
+
+    Raises:
+      InputError: neither is there, or a file of theirs is damaged.
+    """
+    folders = folders_of(name)
+    missing: list[str] = []
+    try:
+        config = config_of(folders[0], "RUN")
+    except InputError as error:
+        config = read_json(folders[0] / "config.json")
+        missing.append(f"{error} So its network cannot be asked.")
+    try:
+        notes = notes_of(folders[0], "RUN")
+    except InputError as error:
+        notes = {}
+        missing.append(str(error))
+    runs = [look(folder) for folder in folders]
+    records = [list(read(folder / "metrics.jsonl")) for folder in folders]
+    results = [result_of(each) or _newest(lines) for each, lines in zip(folders, records, strict=True)]
+    missing += [line for run in runs for line in _unfinished(run)]
+    file = folders[0] / "environment.json"
+    environments = read_json(file, list) if file.exists() else []
+    if not environments:
+        missing.append(f"{file} is not there: nobody knows on which machine and by which versions it ran.")
+    subject = Subject(Side(name, folders, config, notes, results), runs, records, environments, (), missing)
+    return subject._replace(changed=list(_changed(subject)))
+
+
+def flat(config: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """(key with dots, value) of each plain value."""
+    if isinstance(config, Mapping) and config:
+        for key, value in config.items():
+            yield from flat(value, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, config
+
+
+def table(file: pathlib.Path) -> list[list[str]]:
+    """The rows of a CSV that a run has left, its head first; none where there is no such file."""
+    if not file.exists():
+        return []
+    with file.open(newline="") as opened:
+        return list(csv.reader(opened))
+
+
+def _newest(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a result would hold, of a run without one: the newest number of each metric."""
+    metrics: dict[str, dict[str, Any]] = {}
+    for record in records:
+        for name, value in record.items():
+            split, slash, metric = name.partition("/")
+            if slash:
+                metrics.setdefault(split, {})[metric] = value
+    return {"step": records[-1]["step"] if records else 0, "metrics": metrics}
+
+
+def _unfinished(run: Run) -> Iterator[str]:
+    """Lines about a run that has no result."""
+    if run.state == "finished":
+        return
+    recorded = f"step {run.step:,}, recorded {age(run.seconds)} ago" if run.step else "nothing is recorded yet"
+    state = {"running": "is going on", "stopped": "was stopped, and the same command goes on with it"}
+    yield (
+        f"{run.folder} {state.get(run.state, 'diverged')}: {recorded}. Its numbers are the newest that are recorded, "
+        "and it is not measured on test."
+    )
+    if run.state == "diverged":
+        found = read_json(run.folder / REPORT)
+        bad = [name for name, row in (found.get("tensors") or {}).items() if row.get("nan") or row.get("inf")]
+        named = ", ".join(bad[:BAD_TENSORS]) + f" and {len(bad) - BAD_TENSORS} more" * (len(bad) > BAD_TENSORS)
+        yield f"{run.folder}: step {found.get('step')} is the first that is not finite ({named or 'its metrics'})."
+
+
+def _changed(subject: Subject) -> Iterator[tuple[str, Any, Any]]:
+    """What differs from the config file that the command line names, or else what the command line sets.
+
+    A config file is a program, and a folder may be anybody's: those of this repository alone are read.
+    """
+    words = [word for word in (subject.environments or [{}])[0].get("command") or () if isinstance(word, str)]
+    named = next((word.partition("=")[2] for word in words if re.match(r"--?config=", word)), "")
+    file = CONFIGS / pathlib.Path(named).name
+    if named.endswith(f"configs/{file.name}") and file.suffix == ".py" and file.exists():
+        defaults, _, _ = from_flags([f"--config={file}"])
+        seeds = len(subject.runs) > 1
+        for key, old, new in differences(_plain(defaults), _plain(subject.side.config)):
+            if key != "seed" or not seeds:
+                yield key, old, new
+        return
+    for word in words:
+        if found := re.match(r"--?config\.([^=]+)=(.*)", word, re.DOTALL):
+            yield found[1], None, found[2]
+
+
+def _plain(value: Any) -> Any:
+    """A config as JSON gives it back."""
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
