@@ -84,6 +84,12 @@ def make_optimizer(
     )
 
 
+def rate_of(section: Mapping[str, Any], *, steps: int) -> optax.Schedule:
+    """The learning rate of the optimizer of a section, as a function of the steps that it has taken."""
+    rate = section["learning_rate"]
+    return _schedule(rate, steps) if isinstance(rate, Mapping) else lambda step: rate
+
+
 def _schedule(section: Mapping[str, Any], steps: int) -> optax.Schedule:
     """The schedule of a section, over the whole run where it leaves its steps out."""
     schedule = make(ScalarOrSchedule, {key: _input(key, value) for key, value in section.items()})

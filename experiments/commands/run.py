@@ -141,6 +141,7 @@ def run(
                 pause=Pause(signals.is_asked, interrupted, [speed, hooks.save(interrupted, speed)]),
                 hooks=[
                     speed,
+                    hooks.record_rates(**experiment.rates),
                     hooks.every(evaluations, hooks.evaluate(**validation)),
                     *experiment.watch(own),
                     record,

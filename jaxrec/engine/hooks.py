@@ -6,6 +6,7 @@ from typing import Literal
 
 import jax
 import numpy as np
+import optax
 
 from jaxrec.data.batches import Batches
 from jaxrec.engine.checkpoint import Checkpoints, score
@@ -34,6 +35,15 @@ def evaluate(**splits: Batches) -> Hook:
             for name, value in moment.evaluate(batches).items():
                 if isinstance(value, float):
                     moment.scalars[f"{split}/{name}"] = value
+
+    return hook
+
+
+def record_rates(**rates: optax.Schedule) -> Hook:
+    """Returns a hook that adds "train/<name>", the rate at the latest step, to the moment's scalars."""
+
+    def hook(moment: Moment) -> None:
+        moment.scalars.update({f"train/{name}": float(rate(moment.step - 1)) for name, rate in rates.items()})
 
     return hook
 

@@ -1,5 +1,6 @@
 """What a run shows while it goes: a live line and a table on a terminal, plain lines anywhere else."""
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -20,6 +21,11 @@ def select(names: Collection[str], first: Sequence[str], at_most: int) -> list[s
     if len(names) <= at_most:
         return list(names)
     return ([name for name in first if name in names] or list(names))[:at_most]
+
+
+def text_of(value: float) -> str:
+    """A metric with four places, or by its power of ten where these would show nothing of it."""
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e6 or not math.isfinite(value) else f"{value:.1e}"
 
 
 class ProgressLine:
@@ -55,7 +61,7 @@ class ProgressLine:
         minutes, second = divmod(round((moment.steps - moment.step) * seconds / steps), 60)
         left = f"{minutes // 60}:{minutes % 60:02}:{second:02} left"
         if self._live is None:
-            values = "  ".join(f"{name} {moment.scalars[name]:.4f}" for name in self._few(moment.scalars))
+            values = "  ".join(f"{name} {text_of(moment.scalars[name])}" for name in self._few(moment.scalars))
             each, waited = (1000 * spent / (moment.step - moment.previous) for spent in (moment.seconds, moment.waited))
             line = f"step {moment.step}/{moment.steps}  {values}  {rate}  {each:.3g} ms/step, data {waited:.2g}  {left}"
             print(line, file=self._console.file, flush=True)
@@ -103,7 +109,7 @@ class ProgressLine:
         if names != self._columns:
             self._columns = names
             self._print(["step", *names, "images/s"], widths, style="bold")
-        self._print([str(moment.step), *(f"{moment.scalars[name]:.4f}" for name in names), rate], widths)
+        self._print([str(moment.step), *(text_of(moment.scalars[name]) for name in names), rate], widths)
 
     def _print(self, cells: Sequence[str], widths: Sequence[int], style: str | None = None) -> None:
         line = (" " * GAP).join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
@@ -130,7 +136,7 @@ class _Line:
         room = options.max_width - 1 - sum(len(part) + GAP for part in (count, *self._ends)) - BAR[0]
         shown = []
         for name, value in self._metrics.items():
-            text = f"{name} {value:.4f}"
+            text = f"{name} {text_of(value)}"
             if len(text) + GAP > room:
                 break
             room -= len(text) + GAP

@@ -14,10 +14,10 @@ from flax import linen as nn
 from jaxrec import metrics
 from jaxrec.data.keys import NOISE, example_keys
 from jaxrec.losses.adversarial import AdversarialLoss, gradient_penalty, squared_slope
-from jaxrec.metrics import Mean, Metrics
+from jaxrec.metrics import Metrics
 from jaxrec.tasks import spectral
 from jaxrec.tasks.average import averaged
-from jaxrec.tasks.gradients import Gradient, Objective, at_once, in_parts
+from jaxrec.tasks.gradients import Gradient, Objective, at_once, in_parts, norm
 from jaxrec.tasks.task import State, Task, descend
 from jaxrec.types import Array, Batch, Count, Key, NonNegative, PyTree
 
@@ -149,7 +149,7 @@ def adversarial_task(
                 return gradient(objective)(params, extra, part, key)
 
             params, opt_state, (extra, means), grads = descend(taken, tx_discriminator, params, opt_state)
-            return (params, opt_state, extra), {**means, "d_gradient": _norm(grads)}
+            return (params, opt_state, extra), {**means, "d_gradient": norm(grads)}
 
         keys = jax.random.split(key, critic_steps + 1)
         parts = in_parts(batch, critic_steps, f"critic_steps = {critic_steps}")
@@ -176,7 +176,7 @@ def adversarial_task(
             for ours, theirs in zip((params, opt_state, extra), critic, strict=True)
         ]
         found = jax.tree.map(lambda values: values.sum(0), found)
-        return State(state.step + 1, *new), {**found, **means, "g_gradient": _norm(grads)}
+        return State(state.step + 1, *new), {**found, **means, "g_gradient": norm(grads)}
 
     def eval_step(state: State, batch: Batch, key: Key) -> Metrics:
         del key  # what is drawn in evaluation, an example draws from its own
@@ -197,7 +197,3 @@ def _drawn(generator: nn.Module, latent: Count, state: State, keys: Array, label
     variables = {"params": state.params["generator"], **state.extra["generator"]}
     noise = jax.vmap(lambda key: jax.random.normal(key, (latent,)))(keys)
     return (generator.apply(variables, noise, label, train=False) + 1) / 2
-
-
-def _norm(grads: PyTree) -> Mean:
-    return Mean(optax.tree.norm(grads), jnp.ones(()))

@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from jaxrec.errors import InputError
-from jaxrec.metrics import Metrics
+from jaxrec.metrics import Mean, Metrics
 from jaxrec.types import Array, Batch, Count, Key, PyTree
 
 Objective = Callable[[PyTree, PyTree, Batch, Key], tuple[Array, tuple[PyTree, Metrics]]]
@@ -52,6 +53,11 @@ def accumulated(parts: Count) -> Callable[[Objective], Gradient]:
         return in_turn
 
     return gradient
+
+
+def norm(grads: PyTree) -> Mean:
+    """The norm of a gradient over all parameters, as a metric: over several steps the mean of theirs."""
+    return Mean(optax.tree.norm(grads), jnp.ones(()))
 
 
 def in_parts(batch: Batch, parts: Count, what: str) -> Batch:

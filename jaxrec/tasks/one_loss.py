@@ -17,7 +17,7 @@ from jaxrec.data.transforms import check_scaled
 from jaxrec.errors import InputError, check_is, described
 from jaxrec.metrics import Metrics
 from jaxrec.tasks.average import averaged
-from jaxrec.tasks.gradients import Gradient, Objective, at_once
+from jaxrec.tasks.gradients import Gradient, Objective, at_once, norm
 from jaxrec.tasks.task import AVERAGE, State, Task, descend
 from jaxrec.trees import leaf_types
 from jaxrec.types import Array, Batch, Key, Loss, PyTree
@@ -81,10 +81,10 @@ def from_apply(
             return means["loss"].total / count, (_carried(extra, found), means)
 
         taken = gradient(objective)
-        params, opt_state, (extra, means), _ = descend(
+        params, opt_state, (extra, means), grads = descend(
             lambda params: taken(params, state.collections, batch, key), tx, state.params, state.opt_state
         )
-        return State(state.step + 1, params, opt_state, extra), means
+        return State(state.step + 1, params, opt_state, extra), {**means, "gradient": norm(grads)}
 
     def eval_step(state: State, batch: Batch, key: Key) -> Metrics:
         outputs, extra = apply(state.params, state.collections, batch, key, False)

@@ -1,9 +1,9 @@
-"""Early stopping: when it says stop, and that a resumed run stops where the unbroken one does."""
+"""Hooks of a moment's scalars: when early stopping says stop, also in a resumed run, and the rate that is recorded."""
 
 import numpy as np
 import pytest
 
-from jaxrec.engine.hooks import EarlyStopping, every
+from jaxrec.engine.hooks import EarlyStopping, every, record_rates
 from jaxrec.engine.loop import Moment
 
 
@@ -53,3 +53,10 @@ def test_every_passes_the_wish_to_stop_on():
     hook = every(10, lambda moment: True)
     assert hook(Moment(10, 100, 9, None, 1, 1.0, None, {}, [])) is True
     assert hook(Moment(11, 100, 10, None, 1, 1.0, None, {}, [])) is None
+
+
+def test_the_rate_that_is_recorded_is_that_of_the_latest_step():
+    """At moment 10 ten steps are taken, numbered from 0: the last one had the rate of 9."""
+    at_ten = moment(10)
+    record_rates(learning_rate=lambda step: np.float32(0.5) * step)(at_ten)
+    assert at_ten.scalars == {"train/learning_rate": 4.5}

@@ -14,7 +14,7 @@ import pytest
 
 from experiments.settings.make import bound, make
 from experiments.settings.specs import LossSpec, ModelSpec, Named, OptimizerSpec
-from experiments.updates import Updates, make_optimizer
+from experiments.updates import Updates, make_optimizer, rate_of
 from jaxrec import models
 from jaxrec.errors import InputError
 from jaxrec.optim import optimizers
@@ -123,9 +123,11 @@ def test_a_schedule_without_its_steps_lasts_the_whole_run(schedule, expected):
     tx = make_optimizer({"name": "sgd", "learning_rate": schedule}, steps=8)
     grads = jax.tree.map(jnp.ones_like, PARAMS)
     state = tx.init(PARAMS)
+    rate = rate_of({"name": "sgd", "learning_rate": schedule}, steps=8)
     for count in range(8):
         updates, state = tx.update(grads, state, PARAMS)
         np.testing.assert_allclose(updates["bias"], -expected(count), rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(rate(count), expected(count), rtol=1e-5, atol=1e-7)
 
 
 def test_any_rate_may_follow_a_schedule():

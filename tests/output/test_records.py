@@ -16,7 +16,7 @@ from tensorboardX.proto import event_pb2
 
 from jaxrec.engine.loop import Moment
 from jaxrec.errors import InputError
-from jaxrec.output.progress import ProgressLine, select
+from jaxrec.output.progress import ProgressLine, select, text_of
 from jaxrec.output.records import Records, draw_curves, read
 
 
@@ -222,6 +222,23 @@ def test_of_many_metrics_the_line_shows_loss_and_accuracy():
         "train/loss 1.0000  train/accuracy 0.0000  "
         "validation/loss 0.5000  validation/accuracy 0.5000  validation/ema_accuracy 0.5000"
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.0, "0.0000"),
+        (0.98765, "0.9877"),
+        (-12.5, "-12.5000"),
+        (3e-5, "3.0e-05"),
+        (-3e-5, "-3.0e-05"),
+        (1.5e9, "1.5e+09"),
+        (math.nan, "nan"),
+        (-math.inf, "-inf"),
+    ],
+)
+def test_a_small_number_is_not_shown_as_nothing(value, shown):
+    assert text_of(value) == shown
 
 
 @pytest.mark.parametrize(

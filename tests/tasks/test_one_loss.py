@@ -50,6 +50,21 @@ def test_a_network_of_two_functions_is_enough():
     np.testing.assert_allclose(task.predict_step(state, batch_of(), jax.random.key(0)), np.full(6, 2.25))
 
 
+def test_the_gradient_s_norm_is_a_metric():
+    """(p - 3)^2 / 2 + (q + 4)^2 / 2 at (0, 0): the gradient (-3, 4)."""
+
+    def start(key, batch):
+        return {"p": jnp.zeros(()), "q": jnp.zeros(())}, {}
+
+    def network(params, extra, batch, key, train):
+        value = ((params["p"] - 3) ** 2 + (params["q"] + 4) ** 2) / 2
+        return jnp.broadcast_to(value, batch["mask"].shape), extra
+
+    task = from_apply(start, network, lambda out, batch: {"loss": out}, optax.sgd(RATE))
+    _, metrics = step_of(task, batch_of())
+    np.testing.assert_allclose(metrics["gradient"], 5, rtol=1e-6)
+
+
 def test_the_linen_adapter_is_that():
     model, batch = MLP(widths=(4,), classes=3), batch_of()
     adapted = from_apply(*linen(model), losses.softmax_cross_entropy, optax.sgd(RATE))
