@@ -1,6 +1,7 @@
 # make train: from a bare python3 to a trained model, make train CONFIG=digits_gan to another.
 # Installed are the versions of requirements/, by their hashes, where they fit the platform; LOCKED=1: these or nothing.
 # make test: the tests, on CPU, offline.   make test-slow: every shipped config through the launcher, and the long forms.
+# make docs: a site of docs/ in build/docs; a warning is an error.
 # make test-long: all combinations of processes, devices and networks, half an hour, by hand.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed$(if $(LOCKED),-locked)
 CONFIG ?= digits_cnn
 
-.PHONY: train test test-slow test-long bench bench-quick golden lint lock audit clean
+.PHONY: train test test-slow test-long bench bench-quick docs golden lint lock audit clean
 
 train: $(INSTALLED)
 	$(BIN)/python launch.py --config=configs/$(CONFIG).py --workdir=runs/$(CONFIG)
@@ -29,6 +30,9 @@ bench: $(VENV)/installed-bench
 
 bench-quick: $(VENV)/installed-bench
 	$(BIN)/python benchmarks/speed.py --quick
+
+docs: $(VENV)/installed-docs
+	JAX_PLATFORMS=cpu $(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going docs build/docs
 
 golden: $(VENV)/installed-bench
 	PYTHONPATH=.:tests $(BIN)/python -m golden.make_parity
@@ -60,6 +64,10 @@ $(VENV)/installed-test: $(INSTALLED)
 
 $(VENV)/installed-bench: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet -e '.[bench]'
+	@touch $@
+
+$(VENV)/installed-docs: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet -e '.[docs]'
 	@touch $@
 
 clean:

@@ -201,7 +201,7 @@ def test_the_homes_are_lived_in():
     assert "tensorflow" in set(imports(parse(ROOT / "jaxrec/data/decoding.py")))
 
 
-FOR_DEVELOPERS = ("bench", "test")  # extras that no command needs
+FOR_DEVELOPERS = ("bench", "browser", "docs", "test")  # extras that no command needs
 
 
 def test_what_is_imported_is_declared_and_what_is_declared_is_imported_or_says_why():
