@@ -12,6 +12,7 @@
     python launch.py mistakes --run=RUN [--split=test --count=24]    worst losses, confused pairs, likely label errors
     python launch.py export --run=RUN [--out=model --calibrated --onnx]    programs that need jax alone; docs/export.md
     python launch.py compare RUN RUN... [--split=test --out=compare]    can the data tell them apart?
+    python launch.py report RUN... [--out=report.html --mistakes=8]    one page about them for a browser; docs/report.md
     python launch.py runs [FOLDER...]               runs, their state, step, best metric, age and size
     python launch.py sweep --config=FILE --space.KEY="log 1e-4 1e-1" [--trials=20 --method=grid|random|tpe|gp
                            --pruner=none|asha|hyperband --seeds=N --top=k]    searches configs, by validation alone
