@@ -14,9 +14,9 @@ try:
 except ImportError:
     raise InputError("A report needs Altair, Jinja2 and vl-convert: pip install -e '.[report]'.") from None
 
-POINTS = 12_000  # of all curves together
+POINTS = 8_000  # of all curves together: more would take seconds to draw
+MOST, FEWEST = 400, 40  # of a curve
 FEW = 30  # points of a curve that are drawn as such
-FEWEST = 40  # of a curve, however many curves there are
 COLOURS = 8  # --line-0, ... of page.css
 DASHES = ([], [6, 3], [2, 2], [8, 3, 2, 3])
 HEIGHT = 220  # pixels
@@ -73,7 +73,7 @@ def curves(subjects: Sequence[Subject]) -> Curves:
                     found.setdefault(metric.removeprefix("ema_"), []).append((run, part, seed, points))
     found = {metric: curve for metric, curve in found.items() if any(len(points) > 1 for *_, points in curve)}
     lines = sum(map(len, found.values()))
-    most = max(POINTS // max(lines, 1), FEWEST)
+    most = min(max(POINTS // max(lines, 1), FEWEST), MOST)
     parts = list(dict.fromkeys(part for curve in found.values() for _, part, _, _ in curve))
     several = len(subjects) > 1
     switches = [Switch(f"run {run}", subject.side.name, run % COLOURS, "") for run, subject in enumerate(subjects)]
@@ -106,11 +106,10 @@ def _chart(
     several = len(names) > 1
     rows = [
         {
-            **{"step": step, "value": value, "run": f"run {run}", "name": names[run], "part": part, "seed": seed},
-            "few": len(points) <= FEW,
+            **{"run": f"run {run}", "name": names[run], "part": part, "seed": seed, "few": len(points) <= FEW},
+            **dict(zip(("step", "value"), map(list, zip(*_thinned(points, most), strict=True)), strict=True)),
         }
         for run, part, seed, points in found
-        for step, value in _thinned(points, most)
     ]
     who = [f"run {run}" for run in range(len(names))] if several else list(parts)
     colours = [f"var(--line-{place % COLOURS})" for place in range(len(who))]
@@ -120,6 +119,7 @@ def _chart(
     steps = alt.Axis(tickMinStep=1, tickCount=5, labelOverlap="greedy", labelSeparation=8)
     base = (
         alt.Chart(alt.InlineData(values=rows))
+        .transform_flatten(["step", "value"])
         .transform_filter("indexof(hidden, datum.run) < 0 && indexof(hidden, datum.part) < 0")
         .encode(
             x=alt.X(

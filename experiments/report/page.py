@@ -23,6 +23,7 @@ HERE = pathlib.Path(__file__).parent
 MOST_CLASSES = 30  # of a confusion that is a matrix; of more the cells that are mistakes are listed
 MOST_CELLS = 40  # of that list
 HEADLINE = 3  # metrics of the first line
+SPLITS = ("test", "validation", "train")  # in the order of their tables
 OPEN = 8  # charts that are seen at once
 
 
@@ -61,15 +62,16 @@ def rendered(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     environment.filters["number"] = lambda value: f"{value:,}"
-    scripts = [vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"), (HERE / "page.js").read_text()]
+    scripts = [_library(), (HERE / "page.js").read_text()]
     several = len(page.subjects) > 1
     return environment.get_template("page.html.jinja").render(
         page=page,
         several=several,
         title=" against ".join(subject.side.name for subject in page.subjects),
         lead="" if several else _lead(page.subjects[0]),
-        tables=_side_by_side(page.subjects) if several else [_alone(page.subjects[0])],
+        tables=[table for table in _tables(page.subjects) if table.rows],
         differing=differing([subject.side for subject in page.subjects]) if several else {},
         level=f"{LEVEL:.0%}",
         fewest=FEWEST,
@@ -83,6 +85,16 @@ def rendered(page: Page) -> str:
         scripts=scripts,
         hashes=[_hash(script) for script in scripts],
     )
+
+
+@functools.cache
+def _library() -> str:
+    """What draws the charts."""
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+
+
+def _tables(subjects: Sequence[Subject]) -> list[Table]:
+    return _side_by_side(subjects) if len(subjects) > 1 else [_alone(subjects[0])]
 
 
 def _lead(subject: Subject) -> str:
@@ -119,12 +131,16 @@ def _side_by_side(subjects: Sequence[Subject]) -> list[Table]:
     """The metrics of subjects: a table for each split, in it a column for each subject."""
     tables = []
     every = [split for subject in subjects for result in subject.side.results for split in result["metrics"]]
-    for split in sorted(dict.fromkeys(every), key=("test", "validation", "train").index):
+    for split in sorted(dict.fromkeys(every), key=_place):
         found = [metrics_of(subject.side, split) for subject in subjects]
         names = in_order(dict.fromkeys(name for metrics in found for name in metrics), subjects[0].side)
         rows = [(_label(name), [cell(metrics.get(name)) for metrics in found]) for name in names]
         tables.append(Table(split, [subject.side.name for subject in subjects], rows))
     return tables
+
+
+def _place(split: str) -> int:
+    return SPLITS.index(split) if split in SPLITS else len(SPLITS)
 
 
 def _label(name: str) -> str:
@@ -149,7 +165,6 @@ def _pictures(confusion: Confusion | None) -> Mapping[str, Any]:
     return {"pictures": confusion.pictures, "cells": cells, "classes": list(confusion.classes)}
 
 
-@functools.cache
 def _hash(script: str) -> str:
     """By which a browser knows a script that the page may run; it runs no other."""
     return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
