@@ -114,7 +114,7 @@ def side_of(name: str) -> Side:
         raise InputError(
             f"RUN = '{name}': the runs in there differ in more than their seed or fold. Name them one by one."
         )
-    if len(folders) not in (1, _folds(configs[0])) and folders[0].name.startswith("fold_"):
+    if folders != [pathlib.Path(name)] and folders[0].name.startswith("fold_") and len(folders) < _folds(configs[0]):
         raise InputError(f"RUN = '{name}': not all of its folds are there. Let the same command finish it first.")
     results = [result_of(each) for each in folders]
     for each, result in zip(folders, results, strict=True):

@@ -69,7 +69,7 @@ def fold_splits(
         drawn = drawn[np.argsort(label[drawn], kind="stable")]  # each class in turn goes round the folds
     held = np.sort(drawn[number::of])
     parts = {"train": np.setdiff1d(ids, held).astype(held.dtype), "test": held}
-    share = 1 - len(splits["train"]) / len(ids)
+    share = len(splits.get("validation", ())) / len(ids)
     return with_held_out(parts, label, validation=share, split_seed=seed, where=where)
 
 

@@ -5,7 +5,7 @@ import pytest
 from matplotlib import image as files
 
 from jaxrec.errors import InputError
-from jaxrec.output.pictures import contact_sheet, filter_grid, grid
+from jaxrec.output.pictures import captioned, contact_sheet, filter_grid, grid
 
 
 def count_of(pixels: np.ndarray, color: tuple[float, ...]) -> int:
@@ -116,3 +116,25 @@ def test_a_grid_goes_row_by_row(tmp_path, count, columns, shape):
 def test_a_grid_of_nothing(tmp_path):
     with pytest.raises(InputError, match="N at least 1"):
         grid(tmp_path / "grid.png", np.zeros((0, 8, 8, 1)))
+
+
+def test_each_image_stands_under_its_caption(tmp_path):
+    """Five images in rows of two: each is whole, in its place, and the last row is not full."""
+    shades = np.array([20, 60, 100, 140, 180]) / 255
+    captioned(tmp_path / "c.png", shades[:, None, None, None] * np.ones((5, 8, 8, 1)), ["a\nb"] * 5, columns=2)
+    pixels = files.imread(tmp_path / "c.png")
+    places = []
+    for shade in shades:
+        rows, columns = np.nonzero(np.abs(pixels[..., :3] - shade).max(-1) < 0.5 / 255)
+        square = pixels[np.median(rows).astype(int), np.median(columns).astype(int)]
+        assert square[0] == pytest.approx(shade, abs=1 / 255)
+        assert len(rows) >= 96 * 96
+        places.append((np.median(rows), np.median(columns)))
+    (first, second, third, fourth, fifth) = places
+    assert first[0] == second[0] < third[0] == fourth[0] < fifth[0]
+    assert first[1] == third[1] == fifth[1] < second[1] == fourth[1]
+
+
+def test_images_without_captions_are_refused(tmp_path):
+    with pytest.raises(InputError, match="a caption each"):
+        captioned(tmp_path / "c.png", np.zeros((2, 4, 4, 1)), ["one"])

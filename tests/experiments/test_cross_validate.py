@@ -1,0 +1,149 @@
+"""Cross-validation: every example is held out once, by runs like any other, of one program."""
+
+import json
+import pathlib
+import re
+import shutil
+
+import numpy as np
+import pytest
+from sklearn.metrics import confusion_matrix
+
+import jaxrec
+import launch
+from experiments.commands.run import run
+from experiments.images import images_of
+from experiments.settings.flags import from_flags
+from experiments.stored import config_of, result_of
+
+ROOT = pathlib.Path(__file__).parents[2]
+SMALL = (
+    f"--config={ROOT}/configs/digits_cnn.py",
+    "--config.model={'name': 'MLP', 'widths': (16,)}",
+    "--config.train.batch_size=64",
+    "--config.train.epochs=None",
+    "--config.train.steps=60",
+    "--config.train.log_every=20",
+    "--config.train.evaluate_train=False",
+)
+FOLDS = 2
+
+
+@pytest.fixture(scope="module")
+def validated(tmp_path_factory) -> tuple[pathlib.Path, str]:
+    """The folder, and what was printed."""
+    folder = tmp_path_factory.mktemp("runs") / "folds"
+    with pytest.MonkeyPatch.context() as patch:
+        lines: list[str] = []
+        patch.setattr("builtins.print", lambda *words, **_: lines.append(" ".join(map(str, words))))
+        assert launch.main(["cross_validate", *SMALL, f"--folds={FOLDS}", f"--workdir={folder}"]) == 0
+    return folder, "\n".join(lines)
+
+
+def out_of_fold(folder: pathlib.Path) -> dict[str, np.ndarray]:
+    with np.load(folder / "out_of_fold.npz") as file:
+        return dict(file)
+
+
+def test_all_folds_compile_each_step_once(validated):
+    """What standardises, how long a run is, which examples it holds out: inputs of one program."""
+    misses = [int(number) for number in re.findall(r"Compile cache: \d+ hits, (\d+) misses", validated[1])]
+    assert len(misses) == FOLDS
+    assert len(set(misses)) == 1
+    steps = {result_of(validated[0] / f"fold_{number}")["step"] for number in range(FOLDS)}
+    assert steps <= {20, 40, 60}
+
+
+def test_each_example_is_answered_by_the_run_that_held_it_out(validated, digits):
+    folder, _ = validated
+    found = out_of_fold(folder)
+    pool = np.sort(np.concatenate([digits.splits["train"], digits.splits["validation"]]))
+    np.testing.assert_array_equal(found["id"], pool)  # so the set's own test split is in none
+    np.testing.assert_array_equal(found["label"], digits.label[pool])
+    for number in range(FOLDS):
+        own = found["fold"] == number
+        held = images_of(config_of(folder / f"fold_{number}", "run")).dataset.splits["test"]
+        np.testing.assert_array_equal(found["id"][own], held)
+        answered = jaxrec.load(folder / f"fold_{number}", batch_size=512)(digits.image[held])
+        np.testing.assert_allclose(found["probability"][own], answered, rtol=1e-4, atol=1e-6)
+
+
+def test_numbers_are_means_over_the_folds_and_over_all_examples(validated):
+    folder, _ = validated
+    found, answers = json.loads((folder / "folds.json").read_text()), out_of_fold(folder)
+    each = [result_of(folder / f"fold_{number}")["metrics"]["test"]["accuracy"] for number in range(FOLDS)]
+    assert found["metrics"]["test"]["accuracy"] == {"mean": pytest.approx(np.mean(each)), "std": np.std(each, ddof=1)}
+    answer = answers["logits"].argmax(1)
+    right = answer == answers["label"]
+    assert found["out_of_fold"]["accuracy"] == right.mean() > 0.3
+    assert found["out_of_fold"]["examples"] == len(right)
+    assert each == [pytest.approx(right[answers["fold"] == number].mean()) for number in range(FOLDS)]
+    table = np.genfromtxt(folder / "confusion_out_of_fold.csv", delimiter=",", skip_header=1)[:, 1:]
+    np.testing.assert_array_equal(table, confusion_matrix(answers["label"], answer))
+    assert (folder / "confusion_out_of_fold.png").exists()
+
+
+def test_the_same_command_goes_on_where_it_was_stopped_to_the_same_bits(validated, tmp_path, capsys):
+    """The first fold is finished, the second was killed after a checkpoint; then both compare."""
+    folder, again = validated[0], tmp_path / "again"
+    shutil.copytree(folder / "fold_0", again / "fold_0")
+    config, _, _ = from_flags(list(SMALL))
+    run({**config, "fold": {"number": 1, "of": FOLDS}}, again / "fold_1", until=20, finish=False)
+    assert launch.main(["cross_validate", *SMALL, f"--folds={FOLDS}", f"--workdir={again}"]) == 0
+    assert f"Resuming {again}/fold_1 at step 20" in capsys.readouterr().out
+    before, after = out_of_fold(folder), out_of_fold(again)
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+    assert launch.main(["compare", str(folder), str(again), f"--out={tmp_path}/compare"]) == 0
+    found = json.loads((tmp_path / "compare.json").read_text())
+    assert [each["images"] for each in found["accuracy"].values()] == [1437, 1437]
+    assert found["pairs"][0]["alone"] == [0, 0]  # paired over all examples
+    assert found["configs"] == {}
+    shutil.rmtree(again / "fold_1")
+    assert launch.main(["compare", str(folder), str(again)]) == 2
+    assert "not all of its folds are there" in capsys.readouterr().err
+
+
+def test_mistakes_are_those_of_all_folds(validated, tmp_path, capsys):
+    answers = out_of_fold(validated[0])
+    wrong = int((answers["logits"].argmax(1) != answers["label"]).sum())
+    assert launch.main(["mistakes", f"--run={validated[0]}", f"--out={tmp_path}/m"]) == 0
+    assert f"1,437 examples, {wrong:,} of them wrong" in capsys.readouterr().out
+    assert launch.main(["mistakes", f"--run={validated[0]}", "--split=validation"]) == 2
+    assert "what each run held out" in capsys.readouterr().err
+    own = answers["fold"] == 0
+    wrong = int((answers["logits"].argmax(1) != answers["label"])[own].sum())
+    assert launch.main(["mistakes", f"--run={validated[0]}/fold_0"]) == 0  # a run like any other
+    assert f"{own.sum()} examples, {wrong} of them wrong" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--folds=1"], "Use 2 or more"),
+        (["--folds=2000"], "2,000 folds of 1,437 examples"),
+        (["--config.fold.of=3"], "names a fold itself"),
+        (["--config.overfit=10"], "config.overfit"),
+    ],
+)
+def test_what_says_nothing_is_refused_in_a_line(flags, said, tmp_path, capsys):
+    assert launch.main(["cross_validate", *SMALL, *flags, f"--workdir={tmp_path}/refused"]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_the_folder_of_a_run_is_not_written_into(validated, capsys):
+    assert launch.main(["cross_validate", *SMALL, f"--workdir={validated[0]}/fold_0"]) == 2
+    assert "holds a run" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["digits_autoencoder", "digits_vae", "digits_gan"])
+def test_every_experiment_has_folds(name, tmp_path, capsys):
+    flags = [f"--config={ROOT}/configs/{name}.py", "--config.train.epochs=None", "--config.train.steps=2"]
+    flags += ["--config.train.log_every=2", "--config.train.evaluate_train=False", "--folds=2"]
+    assert launch.main(["cross_validate", *flags, f"--workdir={tmp_path}/folds"]) == 0
+    found = json.loads((tmp_path / "folds" / "folds.json").read_text())
+    assert found["folds"] == 2
+    assert all(values["mean"] is not None for values in found["metrics"]["validation"].values())
+    assert not (tmp_path / "folds" / "out_of_fold.npz").exists()
