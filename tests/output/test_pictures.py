@@ -129,7 +129,7 @@ def test_each_image_stands_under_its_caption(tmp_path):
         square = pixels[np.median(rows).astype(int), np.median(columns).astype(int)]
         assert square[0] == pytest.approx(shade, abs=1 / 255)
         assert len(rows) >= 96 * 96
-        places.append((np.median(rows), np.median(columns)))
+        places.append((np.median(rows) // 4, np.median(columns) // 4))  # a letter may have a pixel of its shade
     (first, second, third, fourth, fifth) = places
     assert first[0] == second[0] < third[0] == fourth[0] < fifth[0]
     assert first[1] == third[1] == fifth[1] < second[1] == fourth[1]
