@@ -21,6 +21,7 @@
     python launch.py replay --run=RUN --step=S      one step again: where it ceases to be finite
     python launch.py sample --workdir=RUN [--images=64 --seed=0 --classes=0,1,2]    images that a run makes
     python launch.py distance --generated=FILE [--real=FILE] [--features=RUN]       how far they are from real ones
+    python launch.py completion [--shell=zsh]       a script by which a shell completes all of this
     python launch.py doctor
 
 FILE is a Python file with get_config(), such as configs/digits_cnn.py, or the config.json of a run. Any argument of
@@ -36,6 +37,7 @@ Options:
     --platform=NAME    cpu, gpu or tpu; the best there is by default
     --fresh            move an old run in the workdir aside first; nothing is deleted
     --smoke            2 steps through every phase (train, eval, save, restore), in a folder thrown away
+    --quiet            print warnings and errors alone; what is written is the same
     --debug            show the Python traceback of an error
     --processes=N      N processes on this machine that are one run, and end together; docs/clusters.md has other ways:
     --cluster          one of the processes that SLURM, Open MPI, Kubernetes or a TPU pod has started
@@ -48,10 +50,12 @@ Exit codes: 0 done, 1 trouble found or an error of ours, 2 bad input, 75 termina
 learned saved, 76 training diverged, 77 hangs.
 """
 
+import os
 import pathlib
 import sys
 import traceback
 import warnings
+from contextlib import redirect_stdout
 
 from jaxrec.machine import exits, signals, terminal
 
@@ -85,7 +89,8 @@ def main(argv: list[str]) -> int:
                 raise command_line.not_understood(command, words)
             own = command_line.read_flags(command, options, words[1:]) if command else {}
             folder = options.workdir or ("/".join(("runs", *known, name)) if configured else None)
-            return start(argv, config, folder and pathlib.Path(folder), options, command, own)
+            with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere if options.quiet else sys.stdout):
+                return start(argv, config, folder and pathlib.Path(folder), options, command, own)
     except Exception as error:
         known = (exits.BAD_INPUT, str(error)) if isinstance(error, flags.Error) else exits.told(error)
         if not known:

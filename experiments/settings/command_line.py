@@ -33,8 +33,9 @@ COMMANDS = (
     "sweep",
     "cross_validate",
     "mistakes",
+    "completion",
 )
-WITHOUT_JAX = ("runs",)  # commands for which JAX is not started
+WITHOUT_JAX = ("completion", "runs")  # commands for which JAX is not started
 GIVEN = ("config", "workdir")  # arguments that are no flags of the command's own
 
 
@@ -79,7 +80,7 @@ def takes(command: str, argument: str) -> bool:
 
 def takes_words(command: str) -> str | None:
     """The argument that takes the words of the command line which are no flags: the one annotated by `Paths`."""
-    return next((name for name, kinds in _own(command).items() if "Paths" in kinds), None)
+    return next((name for name, kinds in own(command).items() if "Paths" in kinds), None)
 
 
 def flags_of(command: str) -> flags.FlagValues:
@@ -99,9 +100,9 @@ def flags_of(command: str) -> flags.FlagValues:
     flags.DEFINE_string("coordinator", None, "", flag_values=options)
     flags.DEFINE_float("join_seconds", 300, "", lower_bound=1, flag_values=options)
     flags.DEFINE_float("hang_seconds", None, "", lower_bound=0, flag_values=options)
-    for name in ("fresh", "smoke", "debug", "cluster"):
+    for name in ("fresh", "smoke", "debug", "quiet", "cluster"):
         flags.DEFINE_bool(name, False, "", flag_values=options)
-    for name, kinds in _own(command).items() if command else ():
+    for name, kinds in own(command).items() if command else ():
         if name in options:  # --seeds is everybody's
             continue
         if "bool" in kinds:
@@ -124,10 +125,10 @@ def read_flags(command: str, options: flags.FlagValues, words: Sequence[str] = (
     Raises:
       InputError: one is missing, or not of its kind.
     """
-    own, takes_them = _own(command), takes_words(command)
+    taken, takes_them = own(command), takes_words(command)
     values = {
         name: _value(options[name].value, kinds)
-        for name, kinds in own.items()
+        for name, kinds in taken.items()
         if name != takes_them and options[name].present
     }
     if words:
@@ -135,7 +136,7 @@ def read_flags(command: str, options: flags.FlagValues, words: Sequence[str] = (
     return check_call(f"experiments.commands.{command}", command, values, GIVEN)
 
 
-def _own(command: str) -> dict[str, set[str | None]]:
+def own(command: str) -> dict[str, set[str | None]]:
     """The arguments of a command that are its flags or words, and what they are annotated by."""
     arguments = arguments_of(f"experiments.commands.{command}", command)
     return {name: kinds for name, kinds in arguments.items() if name not in GIVEN}

@@ -7,7 +7,7 @@ model, loss or data set brings its own. They are read from the source text: see 
 
 import ast
 import pathlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from experiments.settings import source
@@ -73,6 +73,38 @@ def outside(config: Any, path: str = "config") -> Iterator[tuple[str, str]]:
                     yield f"{path}.{key}", value
             else:
                 yield from outside(value, f"{path}.{key}")
+
+
+def choices(config: Mapping[str, Any], keys: Sequence[str]) -> list[Any]:
+    """What there is to choose from for a key of a checked config, such as ("model", "name"); [] where it is not a list.
+
+    Args:
+      config: checked and complete.
+      keys: from the config to the key.
+    """
+    if list(keys) == ["experiment"]:
+        return experiments()
+    definition, section = _build(config["experiment"]), config
+    for place, key in enumerate(keys):
+        argument = signature(definition)[key]
+        options = options_of(argument.annotation) or [argument.annotation]
+        kinds = [kind for kind in (_kind(option, argument.module) for option in options) if kind and not kind.many]
+        section, rest = section[key], list(keys[place + 1 :])
+        if not rest:
+            return _choices_of(options)
+        if rest == ["name"]:
+            return [name for kind in kinds for name in _definitions(kind)]
+        if kinds:
+            definition = _definition("", section["name"], kinds[0])
+        else:
+            definition = next(filter(None, (resolve(option, argument.module) for option in options)))
+    return []
+
+
+def choices_of_call(module: str, name: str, argument: str) -> list[Any]:
+    """What there is to choose from for an argument of a function; [] where it is not a list."""
+    annotation = signature(lookup(module, name))[argument].annotation
+    return _choices_of(options_of(annotation) or [annotation])
 
 
 def arguments_of(module: str, name: str) -> dict[str, set[str | None]]:
@@ -221,15 +253,21 @@ def _definition(path: str, name: Any, named: Named) -> Definition:
             where = f"{source.read(definition.module).file}, line {definition.node.lineno}"
             raise InputError(f"{path} = {name!r}: it must {lacks} to be used here, and does not ({where}).")
         return definition
+    definitions = _definitions(named)
+    if not isinstance(name, str) or name not in definitions:
+        modules, near, allowed = " or ".join(named.modules), did_you_mean(name, definitions), ", ".join(definitions)
+        raise InputError(f"{path} = {name!r}: no such name in {modules}.{near} There are: {allowed or 'none'}.")
+    return definitions[name]
+
+
+def _definitions(named: Named) -> dict[str, Definition]:
+    """All that a kind of section may name in the modules of its kind."""
     definitions = {}
     for home in named.modules:
         for public in source.read(home).public:
             if (definition := lookup(home, public)) and not _lacks(definition, named):
                 definitions.setdefault(public, definition)
-    if not isinstance(name, str) or name not in definitions:
-        modules, near, allowed = " or ".join(named.modules), did_you_mean(name, definitions), ", ".join(definitions)
-        raise InputError(f"{path} = {name!r}: no such name in {modules}.{near} There are: {allowed or 'none'}.")
-    return definitions[name]
+    return definitions
 
 
 def _lacks(definition: Definition, named: Named) -> str:
@@ -271,6 +309,14 @@ def _allowed(annotation: ast.expr | None, module: str) -> str:
 
 def _near(value: Any, annotation: ast.expr | None) -> str:
     return did_you_mean(value, map(str, _choices(annotation))) if name_of(annotation) == "Literal" else ""
+
+
+def _choices_of(options: Sequence[ast.expr | None]) -> list[Any]:
+    """The values of an annotation's literals and bools, None where it is one of several."""
+    found = [_choices(option) for option in options if name_of(option) == "Literal"]
+    found += [[True, False] for option in options if name_of(option) == "bool"]
+    found += [[None]] * (bool(found) and "None" in map(name_of, options))
+    return [value for values in found for value in values]
 
 
 def _choices(literal: ast.Subscript) -> list[Any]:

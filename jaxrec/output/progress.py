@@ -1,6 +1,7 @@
 """What a run shows while it goes: a live line and a table on a terminal, plain lines anywhere else."""
 
 import math
+import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -72,7 +73,7 @@ class ProgressLine:
                 self._show_row(moment, rate.partition(" ")[0])
             self._live.update(self._line, refresh=True)
         for warning in moment.warnings:
-            self._console.print(f"step {moment.step}: {warning}", highlight=False, markup=False, soft_wrap=True)
+            print(f"step {moment.step}: {warning}", file=sys.stderr, flush=True)  # seen where the rest is not
 
     def _few(self, scalars: Mapping[str, float]) -> list[str]:
         """The names of the scalars in a plain line, split by split."""

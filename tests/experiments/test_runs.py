@@ -122,3 +122,10 @@ def test_a_thousand_runs_are_listed_in_seconds(tmp_path):
     began = time.perf_counter()
     assert len([look(run) for run in below(tmp_path)]) == 1000
     assert time.perf_counter() - began < 10
+
+
+def test_quiet_prints_errors_alone(tmp_path, capsys):
+    assert launch.main(["runs", str(tmp_path), "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert launch.main(["runs", f"{tmp_path}/none", "--quiet"]) == 2
+    assert capsys.readouterr() == ("", f"launch.py: {tmp_path}/none: no such folder. Name one in which runs lie.\n")
