@@ -1,4 +1,4 @@
-"""What may follow on a command line: commands, flags, the keys of its config and what they may be. JAX is not imported."""
+"""What may follow on a command line: commands, flags, keys of its config and their values. JAX is not imported."""
 
 import glob
 import itertools
