@@ -211,13 +211,15 @@ def _claim(study: Study, number: int) -> pathlib.Path:
 
 def _known(study: Study, trial: Trial) -> FrozenTrial | None:
     """An earlier trial that picked the same and is over."""
-    over = study.optuna.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    over = study.optuna.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
     return next((one for one in over if one.number < trial.number and one.params == trial.params), None)
 
 
 def _tell_as(study: Study, trial: Trial, known: FrozenTrial) -> None:
     """Ends a trial as one of the same choices ended: it would come out the same."""
     trial.set_user_attr(SAME, known.number)
+    if WHY in known.user_attrs:
+        trial.set_user_attr(WHY, known.user_attrs[WHY])
     for step, value in known.intermediate_values.items():
         trial.report(value, step)
     study.optuna.tell(trial, known.value if known.state == TrialState.COMPLETE else None, state=known.state)

@@ -246,6 +246,19 @@ def test_what_was_tried_is_not_tried_again(tmp_path):
     assert len(study.ranked()) == 2
 
 
+def test_what_was_refused_is_not_tried_again(tmp_path):
+    study, carried = opened(tmp_path, method="random"), []
+
+    def carry_out(trial, pick):
+        carried.append(trial.params["y"])
+        give_up(study, trial, f"no {trial.params['y']}", diverged=False)
+
+    work(study, 10, lambda pick: pick("y", SPACE["y"]), None, carry_out)
+    assert sorted(carried) == ["a", "b"]
+    assert {trial.user_attrs["why"] for trial in study.optuna.trials} == {"no a", "no b"}
+    assert states(study) == ["FAIL"] * 10
+
+
 def test_what_is_worse_than_others_ends_early(tmp_path):
     study, steps = opened(tmp_path, method="random", pruner="asha"), {}
 
