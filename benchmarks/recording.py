@@ -1,6 +1,8 @@
 """Runs a config as a user sees it on a terminal, and draws what it leaves there as an SVG, the README's first picture.
 
-python benchmarks/recording.py [--config=configs/digits_cnn.py --columns=96 --out=docs/terminal.svg]
+    python benchmarks/recording.py [--config=configs/digits_cnn.py --columns=96 --out=docs/terminal.svg]
+
+A pseudo-terminal stands in for the user's, so nothing is shown that a run does not write; the home folder becomes ~.
 """
 
 import argparse
@@ -64,7 +66,8 @@ def draw(lines: list[str], columns: int, title: str) -> str:
     console = Console(record=True, width=columns, file=io.StringIO(), force_terminal=True, highlight=False)
     for line in lines:
         console.print(Text.from_ansi(line))
-    return re.sub(r"\s*@font-face \{.*?\}", "", console.export_svg(title=title), flags=re.S)
+    text = re.sub(r"\s*@font-face \{.*?\}", "", console.export_svg(title=title), flags=re.S)
+    return re.sub(r'viewBox="0 0 (\S+) (\S+)"', r'width="\1" height="\2" \g<0>', text, count=1)  # as large as it is
 
 
 def main() -> None:

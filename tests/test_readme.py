@@ -1,6 +1,8 @@
 """The README's code runs, and its two commands lead where they say; tests/test_pages.py has the rest."""
 
 import csv
+import html
+import io
 import json
 import pathlib
 import re
@@ -8,8 +10,12 @@ import shlex
 
 import numpy as np
 import pytest
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
 
 import launch
+from benchmarks.recording import draw, screen
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -45,3 +51,14 @@ def test_two_commands_lead_from_a_folder_of_pictures_to_a_csv(tmp_path, monkeypa
     assert len(rows) == 12 * 8
     assert np.mean(right) == measured > 0.3
     assert "class_3" in rows[0]
+
+
+def test_a_recording_has_each_line_once_however_often_it_was_redrawn():
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=True, width=60)
+    with Live(Text("step 0"), console=console, auto_refresh=False) as live:
+        for step in (1, 2):
+            live.update(Text(f"step {step}"), refresh=True)
+            console.print(f"row {step}", highlight=False)
+    assert [line.rstrip() for line in screen(written.getvalue())] == ["row 1", "row 2", "step 2", ""]
+    assert "row 2" in html.unescape(draw(["row 2"], 60, "title")).replace("\xa0", " ")
