@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.commands.compare import said
-from experiments.comparison import Answers, answers_of, check_comparable, right_of, verdicts
+from experiments.comparison import Answers, answers_of, check_comparable, pooled, right_of, verdicts
 from experiments.report import answers, pictures
 from experiments.report.gather import Subject, gather, table
 from jaxrec.errors import InputError
@@ -27,7 +27,7 @@ def report(*, runs: Paths, out: str = "report.html", mistakes: Count = 8, method
     shown where the run is finished and has been measured on it, else those of validation.
 
     Args:
-      runs: folders of runs, or of the runs that `--seeds` has made, which stand for one config.
+      runs: folders of runs, or of those that `--seeds` or `cross_validate` has made, which stand for one config.
       out: the file.
       mistakes: how many of each run's worst mistakes are explained.
       methods: by which maps, see docs/explain.md; by default those that are quick and that its network can have.
@@ -61,16 +61,17 @@ def report(*, runs: Paths, out: str = "report.html", mistakes: Count = 8, method
 def _asked(
     subject: Subject, sides: int, mistakes: int, methods: Sequence[str] | None
 ) -> tuple["answers.Seen", Sequence[Answers]]:
-    """What the networks of a subject say; of several runs the pictures are those of the first."""
+    """What the networks of a subject say; of several runs the first, of a cross-validation what all held out."""
     side, split, first = subject.side, subject.split, subject.side.folders[0]
     drawn, missing = pictures.of_folder(first, PICTURES // sides)
     confusion, worst, given = answers.counted(table(first / f"confusion_{split}.csv")), [], []
     try:
         if side.config.get("experiment") == "classify" and side.notes:
-            given = [answers_of(folder, split) for folder in side.folders]
-            if not given[0].evaluation.several:
+            each = [answers_of(folder, split) for folder in side.folders]
+            given = [pooled(each)] if side.folds and split == "test" else each
+            if not each[0].evaluation.several:
                 confusion = answers.confusion_of(given[0], CELLS // sides)
-            worst = answers.mistakes_of(given[0], mistakes, methods)
+            worst = answers.mistakes_of(each[0], mistakes, methods)
         elif side.config.get("experiment") in RECONSTRUCTS and side.notes:
             worst = answers.badly_made(first, side.config, side.notes, split, mistakes, methods)
     except InputError as error:

@@ -93,7 +93,7 @@ class Seen(NamedTuple):
 def confusion_of(answers: Answers, most: int) -> Confusion:
     """Of a recogniser whose images have one label each, with examples in `most` bytes."""
     found, classes = answers.evaluation, list(answers.evaluation.notes["classes"])
-    probabilities = _softmax(answers.logits)
+    probabilities = answers.probability
     answer = probabilities.argmax(-1)
     sure = probabilities.max(-1)
     counts = np.zeros((len(classes),) * 2, int)
@@ -138,8 +138,7 @@ def mistakes_of(answers: Answers, count: int, methods: Sequence[str] | None) -> 
       InputError: the network has no such map.
     """
     found, folder = answers.evaluation, answers.folder
-    probabilities = jax.nn.sigmoid(answers.logits) if found.several else _softmax(answers.logits)
-    worth = np.asarray(sureness(np.asarray(probabilities), answers.label))
+    worth = np.asarray(sureness(answers.probability, answers.label))
     worst = np.argsort(worth, kind="stable")[: min(count, int((worth < 0).sum()))]
     subject = subject_of(found.config, found.notes, *weights_of(folder, "RUN")[:2])
     wanted = _methods(subject, methods)
@@ -200,7 +199,3 @@ def _explained(
 
 def _whole(method: Callable[..., Any], image: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.asarray(jax.jit(method)(image, target), np.float32)
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    return np.asarray(jax.nn.softmax(logits, axis=-1))

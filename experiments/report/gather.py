@@ -22,7 +22,7 @@ BAD_TENSORS = 5  # that a diverged run is told by
 
 
 class Subject(NamedTuple):
-    """What a page is about: a run, or the same config under several seeds.
+    """What a page is about: a run, the same config under several seeds, or a cross-validation.
 
     Attributes:
       side: name, folders, config, notes and results. Of a run that is not finished its newest records are its result.
@@ -66,7 +66,7 @@ class Subject(NamedTuple):
 
 
 def gather(name: str) -> Subject:
-    """Reads a run's folder, or a folder of the runs that `--seeds` has made; the runs may be going on.
+    """Reads a run's folder, or that of several that `--seeds` or `cross_validate` has made; they may be going on.
 
     Raises:
       InputError: neither is there, or a file of theirs is damaged.
@@ -150,9 +150,9 @@ def _changed(subject: Subject) -> Iterator[tuple[str, Any, Any]]:
     file = CONFIGS / pathlib.Path(named).name
     if named.endswith(f"configs/{file.name}") and file.suffix == ".py" and file.exists():
         defaults, _, _ = from_flags([f"--config={file}"])
-        seeds = len(subject.runs) > 1
+        apart = {"seed", "fold"} if len(subject.runs) > 1 else set()
         for key, old, new in differences(_plain(defaults), _plain(subject.side.config)):
-            if key != "seed" or not seeds:
+            if key.partition(".")[0] not in apart:
                 yield key, old, new
         return
     for word in words:

@@ -16,7 +16,8 @@ function steps() {
 }
 
 async function draw(place) {
-  const options = { renderer: "svg", actions: false, ast: true, tooltip: { theme: "custom" } };
+  // Errors alone are worth a word: a chart all of whose curves are switched off has no extent, and warns of it.
+  const options = { renderer: "svg", actions: false, ast: true, logLevel: 1, tooltip: { theme: "custom" } };
   const { view } = await vegaEmbed(place, specifications[Number(place.dataset.chart)], options);
   views.push(view);
   await view.signal("hidden", hidden()).runAsync();
@@ -26,8 +27,12 @@ function show(group) {
   for (const place of group.querySelectorAll("[data-chart]:empty")) draw(place);
 }
 
+// A selection is of both axes or of none.
 function zoom(range) {
-  for (const view of views) view.signal("zoom_step", range).signal("zoom_value", null).runAsync();
+  for (const view of views) {
+    const values = range && view.scale("y").domain();
+    view.signal("zoom_step", range).signal("zoom_value", values).runAsync();
+  }
 }
 
 show(document.getElementById("seen"));

@@ -135,12 +135,16 @@ def _side_by_side(subjects: Sequence[Subject]) -> list[Table]:
         found = [metrics_of(subject.side, split) for subject in subjects]
         names = in_order(dict.fromkeys(name for metrics in found for name in metrics), subjects[0].side)
         rows = [(_label(name), [cell(metrics.get(name)) for metrics in found]) for name in names]
-        tables.append(Table(split, [subject.side.name for subject in subjects], rows))
+        tables.append(Table(split, list(map(_head, subjects)), rows))
     return tables
 
 
 def _place(split: str) -> int:
     return SPLITS.index(split) if split in SPLITS else len(SPLITS)
+
+
+def _head(subject: Subject) -> str:
+    return subject.side.name + (f", n = {len(subject.runs)}" if len(subject.runs) > 1 else "")
 
 
 def _label(name: str) -> str:
