@@ -75,7 +75,8 @@ def left_out(app: Sphinx, kind: str, name: str, thing: Any, skip: bool, options:
     """
     package = app.env.current_document.autodoc_module.rpartition(".")[0]
     while package and kind == "module":
-        if getattr(sys.modules.get(package), name, None) is thing:
+        above = sys.modules[package]
+        if name in getattr(above, "__all__", vars(above)) and getattr(above, name) is thing:
             return True
         package = package.rpartition(".")[0]
     counted = (inspect.getdoc(thing) or "").startswith("Alias for field number")
