@@ -1,10 +1,12 @@
 """How far the maps of `launch.py explain` can be believed, over many images of a recogniser's run.
 
-    python benchmarks/explanations.py --run=runs/digits_cnn [--images=200] [--split=test --layer=Conv_1]
+    python benchmarks/explanations.py --run=runs/digits_cnn [--images=200] [--split=test --layer=Conv_1 --cover=blur]
 
 A line for each method: the area under the deletion curve (small is good) and under the insertion curve (large is good),
-against a random map, and Spearman's correlation with the map of the same network with random weights, which a map that
-explains the network would not have (Adebayo et al., 2018). Means over the images and their standard errors.
+each with its difference from a random map's, image by image; and Spearman's correlation with the map of the same
+network with random weights, which a map that explains the network would not have (Adebayo et al., 2018). Means over the
+images and their standard errors. `--cover=blur` covers pixels by the blurred image instead of the mean colour. Besides
+a random map of single pixels there is one as coarse as the last feature map, which is Grad-CAM's.
 """
 
 import argparse
@@ -12,6 +14,7 @@ import pathlib
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
@@ -21,6 +24,7 @@ sys.path.insert(0, str(ROOT))
 from experiments.commands.explain import areas_of, data_of, floats_of  # noqa: E402
 from experiments.explained import subject_of  # noqa: E402
 from experiments.stored import config_of, notes_of, weights_of  # noqa: E402
+from jaxrec import explain  # noqa: E402
 
 BATCH = 50
 
@@ -31,6 +35,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--split", default="test")
     parser.add_argument("--layer", help="whose feature map Grad-CAM weighs")
+    parser.add_argument("--cover", choices=["mean", "blur"], default="mean")
     args = parser.parse_args()
     config, notes = config_of(args.run, "--run"), notes_of(args.run, "--run")
     own = data_of(args.run, config, notes)
@@ -41,25 +46,48 @@ def main() -> None:
         subject_of(config, notes, each, step, layer=args.layer) for each in (weights, shuffled(weights))
     )
     answer = jax.jit(lambda image: subject.answers(image, None)["logits"].argmax(-1))
-    targets, areas = [np.asarray(answer(batch)) for batch in batches], areas_of(subject)
-    random = np.random.default_rng(1)
-    maps = {"random": lambda image, target: random.random(image.shape[:3], np.float32)}
+    targets = [np.asarray(answer(batch)) for batch in batches]
+    areas = areas_of(subject, blurred if args.cover == "blur" else None)
+    draw = np.random.default_rng(1)
+    maps = {"random": lambda image, target: draw.random(image.shape[:3], np.float32)}
+    if "grad_cam" in subject.maps:
+        apply = explain.with_layer_names(lambda image: subject.answers(image, None)["logits"])
+        places = [
+            shape.shape for name, shape in explain.feature_maps(apply, batches[0][:1]) if args.layer in (None, name)
+        ]
+        height, width = places[-1][1:3]
+        maps[f"random, {height}x{width} places"] = lambda image, target: jax.image.resize(
+            draw.random((len(image), height, width), np.float32), image.shape[:3], "linear"
+        )
     maps |= {name: jax.jit(map_) for name, map_ in subject.maps.items()}
-    print(f"{len(ids)} images of {args.split}, {args.run}")
+    print(f"{len(ids)} images of {args.split}, {args.run}, covered by the {args.cover}")
+    found: dict[str, dict[str, np.ndarray]] = {}
     for name, map_ in maps.items():
         heats = [np.asarray(map_(image, target), np.float32) for image, target in zip(batches, targets, strict=True)]
-        found = [
-            jax.device_get(areas(image, target, heat))
-            for image, target, heat in zip(batches, targets, heats, strict=True)
-        ]
-        line = [f"{curve} {told(np.concatenate([each[curve] for each in found]))}" for curve in found[0]]
+        each = [jax.device_get(areas(*of)) for of in zip(batches, targets, heats, strict=True)]
+        found[name] = {curve: np.concatenate([of[curve] for of in each]) for curve in each[0]}
+        line = [f"{curve} {told(values)}" for curve, values in found[name].items()]
+        line += [f"{told(values - found['random'][curve])} to random" for curve, values in found[name].items()]
         if name in untrained.maps:
             others = zip(batches, targets, strict=True)
-            other = np.concatenate([np.asarray(jax.jit(untrained.maps[name])(*each)) for each in others])
+            other = np.concatenate([np.asarray(jax.jit(untrained.maps[name])(*of)) for of in others])
             pairs = zip(np.concatenate(heats).reshape(len(ids), -1), other.reshape(len(ids), -1), strict=True)
             same = [stats.spearmanr(*pair).statistic for pair in pairs if min(map(np.ptp, pair)) > 0]
             line.append(f"correlation {told(np.array(same))} (n = {len(same)})")
         print(f"{name:>22}: {', '.join(line)}", flush=True)
+
+
+def blurred(image: jax.Array) -> jax.Array:
+    """Images [N, H, W, C] under a Gaussian of an eighth of their side, the border repeated."""
+    for axis in (1, 2):
+        size = image.shape[axis]
+        place = np.arange(size)
+        reach = np.arange(-size, 2 * size)
+        weight = np.exp(-0.5 * np.square((place[:, None] - reach) / (size / 8)))
+        fold = np.zeros((size, size))  # what lies beyond the border is the border's
+        np.add.at(fold, (place[:, None], np.clip(reach, 0, size - 1)[None]), weight / weight.sum(1, keepdims=True))
+        image = jnp.moveaxis(jnp.tensordot(image, jnp.asarray(fold, jnp.float32), axes=(axis, 1)), -1, axis)
+    return image
 
 
 def shuffled(weights: dict) -> dict:

@@ -232,8 +232,15 @@ def _table(
     return [dict(zip(columns, map(_cell, row), strict=True)) for row in rows]
 
 
-def areas_of(subject: Subject) -> Callable[[np.ndarray, np.ndarray, np.ndarray], dict[str, Array]]:
-    """The function of images, classes and a map of each that gives the areas under both curves, [N] each."""
+def areas_of(
+    subject: Subject, cover: Callable[[Array], Array] | None = None
+) -> Callable[[np.ndarray, np.ndarray, np.ndarray], dict[str, Array]]:
+    """The function of images, classes and a map of each that gives the areas under both curves, [N] each.
+
+    Args:
+      subject: whose answers they are.
+      cover: what pixels are covered by, of images [N, H, W, C]; the subject's baseline by default.
+    """
     curves = {"deletion": explanations.deletion, "insertion": explanations.insertion}
 
     @jax.jit
@@ -241,7 +248,7 @@ def areas_of(subject: Subject) -> Callable[[np.ndarray, np.ndarray, np.ndarray],
         def logits(image: Array) -> Array:
             return subject.answers(image, target)["logits"]
 
-        arguments = (logits, image, target, heat, subject.baseline)
+        arguments = (logits, image, target, heat, cover(image) if cover else subject.baseline)
         return {
             name: explanations.area(curve(*arguments, probabilities=subject.probabilities))
             for name, curve in curves.items()
