@@ -253,7 +253,7 @@ def cell(of: Mapping[str, Any] | None) -> str:
     if of is None or of["mean"] is None:
         return "-"
     deviation = "" if of["std"] is None else f" ± {of['std']:.4f}"
-    return f"{of['mean']:.4f}{deviation}" + (
+    return f"{of['mean']:{'.4f' if abs(of['mean']) < 1e7 else '.4g'}}{deviation}" + (
         "" if of["interval"] is None else " [{:.4f}, {:.4f}]".format(*of["interval"])
     )
 

@@ -15,7 +15,7 @@ except ImportError:
     raise InputError("A report needs Altair, Jinja2 and vl-convert: pip install -e '.[report]'.") from None
 
 POINTS = 8_000  # of all curves together: more would take seconds to draw
-MOST, FEWEST = 400, 40  # of a curve
+MOST, FEWEST = 250, 40  # of a curve
 FEW = 30  # points of a curve that are drawn as such
 COLOURS = 8  # --line-0, ... of page.css
 DASHES = ([], [6, 3], [2, 2], [8, 3, 2, 3])

@@ -151,13 +151,19 @@ def _changed(subject: Subject) -> Iterator[tuple[str, Any, Any]]:
     if named.endswith(f"configs/{file.name}") and file.suffix == ".py" and file.exists():
         defaults, _, _ = from_flags([f"--config={file}"])
         apart = {"seed", "fold"} if len(subject.runs) > 1 else set()
-        for key, old, new in differences(_plain(defaults), _plain(subject.side.config)):
-            if key.partition(".")[0] not in apart:
+        config = _plain(subject.side.config)
+        for key, old, new in differences(_plain(defaults), config):
+            if key.partition(".")[0] not in apart and _has(config, key):  # a network of another name lacks others
                 yield key, old, new
         return
     for word in words:
         if found := re.match(r"--?config\.([^=]+)=(.*)", word, re.DOTALL):
             yield found[1], None, found[2]
+
+
+def _has(config: Any, key: str) -> bool:
+    first, _, rest = key.partition(".")
+    return isinstance(config, Mapping) and first in config and (not rest or _has(config[first], rest))
 
 
 def _plain(value: Any) -> Any:

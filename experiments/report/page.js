@@ -5,6 +5,7 @@ const held = (id) => JSON.parse(document.getElementById(id).textContent);
 const specifications = held("charts");
 const pictures = held("pictures");
 const views = [];
+let zoomed = null; // the steps that are shown, where they are not all
 
 function hidden() {
   return [...document.querySelectorAll("[data-key]")].filter((box) => !box.checked).map((box) => box.dataset.key);
@@ -21,22 +22,31 @@ async function draw(place) {
   const { view } = await vegaEmbed(place, specifications[Number(place.dataset.chart)], options);
   views.push(view);
   await view.signal("hidden", hidden()).runAsync();
+  if (zoomed) zoom(zoomed, [view]);
 }
 
-function show(group) {
-  for (const place of group.querySelectorAll("[data-chart]:empty")) draw(place);
-}
+// A chart is drawn when it comes near to what is seen: many long curves take seconds.
+const near = new IntersectionObserver(
+  (entries) => {
+    for (const { isIntersecting, target } of entries) {
+      if (!isIntersecting) continue;
+      near.unobserve(target);
+      draw(target);
+    }
+  },
+  { rootMargin: "300px" },
+);
 
 // A selection is of both axes or of none.
-function zoom(range) {
-  for (const view of views) {
+function zoom(range, which = views) {
+  zoomed = range;
+  for (const view of which) {
     const values = range && view.scale("y").domain();
     view.signal("zoom_step", range).signal("zoom_value", values).runAsync();
   }
 }
 
-show(document.getElementById("seen"));
-for (const more of document.querySelectorAll("details[data-more]")) more.addEventListener("toggle", () => show(more));
+for (const place of document.querySelectorAll("[data-chart]")) near.observe(place);
 for (const box of document.querySelectorAll("[data-key]")) {
   box.addEventListener("change", () => views.forEach((view) => view.signal("hidden", hidden()).runAsync()));
 }

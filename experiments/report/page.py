@@ -108,7 +108,7 @@ def _lead(subject: Subject) -> str:
     named = named[:HEADLINE]
     states = dict.fromkeys(run.state for run in subject.runs)
     said = ", ".join(f"{name.replace('_', ' ')} {_briefly(found[name])}" for name in named)
-    return f"{', '.join(states).capitalize()}. {subject.split.capitalize()}: {said}." if said else ""
+    return f"{', '.join(states).capitalize()}." + (f" {subject.split.capitalize()}: {said}." if said else "")
 
 
 def _briefly(of: Mapping[str, Any]) -> str:
