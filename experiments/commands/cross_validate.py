@@ -45,11 +45,13 @@ def cross_validate(config: Mapping[str, Any], workdir: pathlib.Path, *, folds: C
     """
     if folds < 2:
         raise InputError(f"--folds={folds}: one fold is held out and the others are learned from. Use 2 or more.")
-    if config.get("fold", {}).get("of") != 1:
-        why = "names a fold itself" if "fold" in config else f"has an experiment, {config['experiment']}, without any"
+    if "fold" not in config:
         raise InputError(
-            f"cross_validate runs a config once for each fold, and this one {why}: config.fold is its own."
+            f"cross_validate sets config.fold, and {config['experiment']} takes none. Let its build take "
+            "`fold: Fold = Fold()`, and give it to read_images."
         )
+    if config["fold"]["of"] != 1:
+        raise InputError(f"config.fold = {config['fold']}: cross_validate sets it for each run. Leave it out.")
     if (workdir / "config.json").exists():
         raise InputError(f"--workdir={workdir} holds a run. Name another folder for a cross-validation.")
     folders = [workdir / f"fold_{number}" for number in range(folds)]

@@ -7,19 +7,25 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.metrics import confusion_matrix
 
 import jaxrec
 import launch
+from experiments.commands.cross_validate import cross_validate
 from experiments.commands.run import run
-from experiments.images import images_of
+from experiments.experiment import Train
+from experiments.images import Fold, images_of, read_images
 from experiments.settings.flags import from_flags
 from experiments.stored import config_of, result_of
+from jaxrec.data.streaming import Stream
+from jaxrec.errors import InputError
 
 ROOT = pathlib.Path(__file__).parents[2]
 SMALL = (
     f"--config={ROOT}/configs/digits_cnn.py",
     "--config.model={'name': 'MLP', 'widths': (16,)}",
+    "--config.optimizer={'name': 'sgd', 'learning_rate': 0.3}",
     "--config.train.batch_size=64",
     "--config.train.epochs=None",
     "--config.train.steps=60",
@@ -121,7 +127,7 @@ def test_mistakes_are_those_of_all_folds(validated, tmp_path, capsys):
     [
         (["--folds=1"], "Use 2 or more"),
         (["--folds=2000"], "2,000 folds of 1,437 examples"),
-        (["--config.fold.of=3"], "names a fold itself"),
+        (["--config.fold.of=3"], "cross_validate sets it for each run"),
         (["--config.overfit=10"], "config.overfit"),
     ],
 )
@@ -130,6 +136,28 @@ def test_what_says_nothing_is_refused_in_a_line(flags, said, tmp_path, capsys):
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+
+
+def test_an_experiment_without_folds_is_refused(tmp_path):
+    with pytest.raises(InputError, match="twin takes none"):
+        cross_validate({"experiment": "mypkg.twin"}, tmp_path)
+
+
+def test_a_stream_has_folds(tmp_path):
+    for index in range(45):
+        file = tmp_path / "digits" / "abc"[index % 3] / f"{index}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((4, 4), index, np.uint8)).save(file)
+    data = {"name": "folder", "path": str(tmp_path / "digits"), "channels": 1, "stream": True, "validation": 0.2}
+    whole, *folds = (
+        read_images(data, Train(batch_size=4, epochs=2), seed=0, fold=fold)
+        for fold in (Fold(), *(Fold(number, 3) for number in range(3)))
+    )
+    assert isinstance(whole.dataset.image, Stream)
+    pool = np.sort(np.concatenate([whole.dataset.splits["train"], whole.dataset.splits["validation"]]))
+    held = np.concatenate([fold.dataset.splits["test"] for fold in folds])
+    np.testing.assert_array_equal(np.sort(held), pool)
+    assert len({fold.steps for fold in folds}) == 1
 
 
 def test_the_folder_of_a_run_is_not_written_into(validated, capsys):
