@@ -1,12 +1,14 @@
 """How far the maps of `launch.py explain` can be believed, over many images of a recogniser's run.
 
-    python benchmarks/explanations.py --run=runs/digits_cnn [--images=200] [--split=test --layer=Conv_1 --cover=blur]
+    python benchmarks/explanations.py --run=runs/digits_cnn [--images=200 --split=test --layer=Conv_1 --cover=blur]
+                                      [--other=runs/digits_of_random_labels]
 
 A line for each method: the area under the deletion curve (small is good) and under the insertion curve (large is good),
 each with its difference from a random map's, image by image; and Spearman's correlation with the map of the same
-network with random weights, which a map that explains the network would not have (Adebayo et al., 2018). Means over the
-images and their standard errors. `--cover=blur` covers pixels by the blurred image instead of the mean colour. Besides
-a random map of single pixels there is one as coarse as the last feature map, which is Grad-CAM's.
+network with shuffled weights, and of another run, such as one that has learned random labels: maps that explain what a
+network has learned have none (Adebayo et al., 2018). Means over the images and their standard errors. `--cover=blur`
+covers pixels by the blurred image instead of the mean colour. Besides a random map of single pixels there is one as
+coarse as the last feature map, which is Grad-CAM's.
 """
 
 import argparse
@@ -36,15 +38,18 @@ def main() -> None:
     parser.add_argument("--split", default="test")
     parser.add_argument("--layer", help="whose feature map Grad-CAM weighs")
     parser.add_argument("--cover", choices=["mean", "blur"], default="mean")
+    parser.add_argument("--other", type=pathlib.Path, help="a run whose maps are compared too")
     args = parser.parse_args()
     config, notes = config_of(args.run, "--run"), notes_of(args.run, "--run")
     own = data_of(args.run, config, notes)
     ids = np.random.default_rng(0).permutation(own.splits[args.split])[: args.images]
     batches = np.split(floats_of(own.image[ids]), range(BATCH, len(ids), BATCH))
     weights, step, _ = weights_of(args.run, "--run")
-    subject, untrained = (
-        subject_of(config, notes, each, step, layer=args.layer) for each in (weights, shuffled(weights))
-    )
+    subject = subject_of(config, notes, weights, step, layer=args.layer)
+    others = {"shuffled weights": subject_of(config, notes, shuffled(weights), step, layer=args.layer)}
+    if args.other:
+        theirs = config_of(args.other, "--other"), notes_of(args.other, "--other")
+        others[args.other.name] = subject_of(*theirs, *weights_of(args.other, "--other")[:2], layer=args.layer)
     answer = jax.jit(lambda image: subject.answers(image, None)["logits"].argmax(-1))
     targets = [np.asarray(answer(batch)) for batch in batches]
     areas = areas_of(subject, blurred if args.cover == "blur" else None)
@@ -68,12 +73,12 @@ def main() -> None:
         found[name] = {curve: np.concatenate([of[curve] for of in each]) for curve in each[0]}
         line = [f"{curve} {told(values)}" for curve, values in found[name].items()]
         line += [f"{told(values - found['random'][curve])} to random" for curve, values in found[name].items()]
-        if name in untrained.maps:
-            others = zip(batches, targets, strict=True)
-            other = np.concatenate([np.asarray(jax.jit(untrained.maps[name])(*of)) for of in others])
-            pairs = zip(np.concatenate(heats).reshape(len(ids), -1), other.reshape(len(ids), -1), strict=True)
+        for called, other in others.items() if name in subject.maps else ():
+            other_map = jax.jit(other.maps[name])
+            theirs = [np.asarray(other_map(*of)) for of in zip(batches, targets, strict=True)]
+            pairs = zip(*(np.concatenate(each).reshape(len(ids), -1) for each in (heats, theirs)), strict=True)
             same = [stats.spearmanr(*pair).statistic for pair in pairs if min(map(np.ptp, pair)) > 0]
-            line.append(f"correlation {told(np.array(same))} (n = {len(same)})")
+            line.append(f"correlation with {called} {told(np.array(same))} (n = {len(same)})")
         print(f"{name:>22}: {', '.join(line)}", flush=True)
 
 
