@@ -82,7 +82,7 @@ def mistakes(
     worst = np.argsort(-loss, kind="stable")[:count]
     write_csv(_named(file, ".csv"), [*head, "loss"], [[*row(place), f"{loss[place]:.4g}"] for place in worst])
     captions = [
-        f"{classes[label[place]]}, says {classes[answer[place]]}\nloss {loss[place]:.2f}\nid {answers.ids[place]}"
+        f"{classes[label[place]]}\nsays {classes[answer[place]]}\nloss {loss[place]:.2f}\nid {answers.ids[place]}"
         for place in worst
     ]
     captioned(_named(file, ".png"), drawn(worst), captions)
@@ -118,7 +118,7 @@ def mistakes(
     console.print(f"{len(errors):,} labels are likely errors" + (f": {file}_labels.png" if len(errors) else "."))
     if len(errors):
         shown = [
-            f"{classes[label[place]]}, seems {classes[seem]}\n{own[place]:.2f} to {probability[place, seem]:.2f}\n"
+            f"{classes[label[place]]}\nseems {classes[seem]}\n{own[place]:.2f} to {probability[place, seem]:.2f}\n"
             f"id {answers.ids[place]}"
             for place, seem in zip(errors[:count], seems, strict=False)
         ]
