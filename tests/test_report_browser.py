@@ -77,7 +77,7 @@ def reports(folder) -> dict[str, pathlib.Path]:
         words = [f"--config={ROOT}/configs/{config}.py", *(f"--config.{flag}" for flag in (*SMALL, *flags))]
         assert launch.main([*words, f"--workdir={folder}/{config}"]) == 0
     runs = {config: [f"{folder}/{config}"] for config in KINDS}
-    runs["two"] = [*runs["digits_cnn"], str(shutil.copytree(folder / "digits_cnn", folder / "again"))]
+    runs["two"] = [*runs["digits_cnn"], str(shutil.copytree(folder / "digits_cnn", folder / "<b>again"))]
     for name, words in runs.items():
         assert launch.main(["report", *words, f"--out={folder}/{name}.html", "--mistakes=2"]) == 0
     return {name: folder / f"{name}.html" for name in runs}
@@ -110,6 +110,7 @@ def test_nothing_fails_nothing_is_fetched_and_all_can_read_it(browser, reports, 
         plot.locator("svg").wait_for()
     assert opened.faults() == []
     assert opened.overflow() <= 0
+    assert opened.page.locator("b").count() == 0  # the name of a folder is text
     assert opened.page.evaluate("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
     assert [url for url in opened.asked if not url.startswith("data:")] == [reports[name].as_uri()]
     assert opened.said == []

@@ -47,7 +47,9 @@ def report(*, runs: Paths, out: str = "report.html", mistakes: Count = 8, method
     found = [_asked(subject, len(subjects), mistakes, methods) for subject in subjects]
     shown = page.Page(subjects, charts.curves(subjects), [one for one, _ in found], *_judged(subjects, found))
     text = page.rendered(shown)
-    file.write_text(text, encoding="utf-8")
+    partial = file.with_suffix(".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(file)
     size = len(text.encode())
     if size > LARGEST:
         warnings.warn(f"{file} has {size / 1e6:.1f} MB. Report fewer runs on one page.", stacklevel=1)

@@ -92,7 +92,7 @@ class Seen(NamedTuple):
 
 def confusion_of(answers: Answers, most: int) -> Confusion:
     """Of a recogniser whose images have one label each, with examples in `most` bytes."""
-    found, classes = answers.evaluation, list(answers.evaluation.notes["classes"])
+    found, classes = answers.evaluation, list(map(str, answers.evaluation.notes["classes"]))
     probabilities = answers.probability
     answer = probabilities.argmax(-1)
     sure = probabilities.max(-1)
@@ -124,9 +124,12 @@ def confusion_of(answers: Answers, most: int) -> Confusion:
 
 def counted(rows: Sequence[Sequence[str]]) -> Confusion | None:
     """A confusion without pictures, from the rows of the CSV that the run has left."""
-    if not rows:
+    try:
+        classes, counts = rows[0][1:], np.array([row[1:] for row in rows[1:]], int)
+    except (IndexError, ValueError):  # there is none, or it is damaged
         return None
-    classes, counts = rows[0][1:], np.array([row[1:] for row in rows[1:]], int)
+    if counts.shape != (len(classes),) * 2:
+        return None
     cells = [Cell(int(true), int(answer), int(counts[true, answer]), []) for true, answer in np.argwhere(counts)]
     return Confusion(classes, counts, cells, {})
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.comparison import in_order
-from experiments.report.gather import Subject
+from experiments.report.gather import Subject, is_number
 from jaxrec.errors import InputError
 
 try:
@@ -66,7 +66,7 @@ def curves(subjects: Sequence[Subject]) -> Curves:
         for seed, records in enumerate(subject.records):
             names = dict.fromkeys(name for record in records for name in record if name != "step")
             for name in names:
-                points = [(record["step"], record[name]) for record in records if _is_number(record.get(name))]
+                points = [(record["step"], record[name]) for record in records if is_number(record.get(name))]
                 split, _, metric = name.partition("/")
                 part = f"{split}, average" if metric.startswith("ema_") else split
                 if points:
@@ -172,7 +172,3 @@ def _thinned(points: Sequence[tuple[int, float]], most: int) -> list[tuple[int, 
     """At most so many of the points, evenly, the first and the last included."""
     places = np.unique(np.linspace(0, len(points) - 1, min(len(points), most)).round().astype(int))
     return [points[place] for place in places]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,6 +1,7 @@
 """What the folders of runs say for a page: what was asked, what came out, how they went, on which machine."""
 
 import csv
+import math
 import pathlib
 import re
 import shlex
@@ -88,7 +89,7 @@ def gather(name: str) -> Subject:
     results = [result_of(each) or _newest(lines) for each, lines in zip(folders, records, strict=True)]
     missing += [line for run in runs for line in _unfinished(run)]
     file = folders[0] / "environment.json"
-    environments = read_json(file, list) if file.exists() else []
+    environments = [each for each in read_json(file, list) if isinstance(each, dict)] if file.exists() else []
     if not environments:
         missing.append(f"{file} is not there: nobody knows on which machine and by which versions it ran.")
     subject = Subject(Side(name, folders, config, notes, results), runs, records, environments, (), missing)
@@ -102,6 +103,11 @@ def flat(config: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from flat(value, f"{path}.{key}" if path else str(key))
     else:
         yield path, config
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of a record is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def table(file: pathlib.Path) -> list[list[str]]:
@@ -118,7 +124,7 @@ def _newest(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for record in records:
         for name, value in record.items():
             split, slash, metric = name.partition("/")
-            if slash:
+            if slash and is_number(value):
                 metrics.setdefault(split, {})[metric] = value
     return {"step": records[-1]["step"] if records else 0, "metrics": metrics}
 
@@ -148,7 +154,8 @@ def _changed(subject: Subject) -> Iterator[tuple[str, Any, Any]]:
     words = [word for word in (subject.environments or [{}])[0].get("command") or () if isinstance(word, str)]
     named = next((word.partition("=")[2] for word in words if re.match(r"--?config=", word)), "")
     file = CONFIGS / pathlib.Path(named).name
-    if named.endswith(f"configs/{file.name}") and file.suffix == ".py" and file.exists():
+    ours = pathlib.Path(named) == pathlib.Path("configs", file.name) or pathlib.Path(named).resolve() == file
+    if ours and file.suffix == ".py" and file.exists():
         defaults, _, _ = from_flags([f"--config={file}"])
         apart = {"seed", "fold"} if len(subject.runs) > 1 else set()
         config = _plain(subject.side.config)

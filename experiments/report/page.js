@@ -25,16 +25,17 @@ async function draw(place) {
   if (zoomed) zoom(zoomed, [view]);
 }
 
-// A chart is drawn when it comes near to what is seen: many long curves take seconds.
+// A chart is drawn when it comes near to what is seen, one after the other: many long curves take seconds.
+let drawn = Promise.resolve();
 const near = new IntersectionObserver(
   (entries) => {
     for (const { isIntersecting, target } of entries) {
       if (!isIntersecting) continue;
       near.unobserve(target);
-      draw(target);
+      drawn = drawn.then(() => draw(target)).then(() => new Promise((done) => setTimeout(done)));
     }
   },
-  { rootMargin: "300px" },
+  { rootMargin: "200px" },
 );
 
 // A selection is of both axes or of none.

@@ -357,6 +357,17 @@ def test_what_cannot_be_reported_is_one_line(tmp_path, capsys, monkeypatch):
     assert "pip install -e '.[report]'" in capsys.readouterr().err
 
 
+def test_what_is_damaged_is_left_out(tmp_path):
+    records = [{"step": step, "train/loss": value} for step, value in enumerate((1.0, float("nan"), "<b>", None, 0.5))]
+    run = made(tmp_path / "run", metrics=records, result=None)
+    (run / "confusion_validation.csv").write_text("true class,a,b\na,1\nb,2,x\n")
+    _, read = reported(tmp_path, run)
+    (curve,) = curves_of(read.held("charts")[0])
+    assert curve["value"] == [1.0, 0.5]
+    assert read.row("loss") == ["0.5000"]
+    assert "takes for which" not in read.text
+
+
 def test_a_config_file_outside_this_repository_is_not_run(tmp_path):
     """A folder may be anybody's, and names a program there."""
     evil = tmp_path / "configs/evil.py"
