@@ -1,5 +1,6 @@
 """The page about runs in a real browser: nothing fails, nothing is fetched, and it can be used by all."""
 
+import json
 import pathlib
 import shutil
 import subprocess
@@ -40,6 +41,7 @@ class Opened:
         self.page = self.context.new_page()
         self.said: list[str] = []
         self.asked: list[str] = []
+        self.records: list[dict] = []  # of its run
         self.page.on("console", lambda message: self.said.append(message.text))
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
         self.page.on("request", lambda request: self.asked.append(request.url))
@@ -94,6 +96,8 @@ def browser() -> Iterator:
 @pytest.fixture
 def one(browser, reports) -> Iterator[Opened]:
     opened = Opened(browser, reports["digits_cnn"])
+    lines = (reports["digits_cnn"].parent / "digits_cnn/metrics.jsonl").read_text().splitlines()
+    opened.records = list(map(json.loads, lines))
     yield opened
     opened.context.close()
     assert opened.said == []
@@ -125,8 +129,14 @@ def test_pointing_at_a_curve_tells_its_numbers(one):
     one.page.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + box["height"] * 0.5)
     one.page.mouse.move(box["x"] + box["width"] * 0.61, box["y"] + box["height"] * 0.5)
     tip = one.page.wait_for_selector("#vg-tooltip-element.visible")
-    assert "step" in tip.inner_text()
-    assert "loss" in tip.inner_text()
+    told = dict([cell.inner_text() for cell in row.query_selector_all("td")] for row in tip.query_selector_all("tr"))
+    assert told["of"] in ("train", "validation")
+    record = next(record for record in one.records if record["step"] == int(told["step"]))
+    assert float(told["loss"]) == pytest.approx(record[f"{told['of']}/loss"], rel=1e-4)
+    lit = plot.locator("g.mark-symbol path").evaluate_all(
+        "(dots) => dots.filter((dot) => dot.getBBox().width > 8).length"
+    )
+    assert 1 <= lit <= 2  # the dots of that step
 
 
 def test_a_word_of_the_legend_switches_its_curves_by_mouse_and_keyboard(one):

@@ -1,5 +1,6 @@
 """Curves over steps, as Vega-Lite charts that can be zoomed, asked and switched."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -115,7 +116,9 @@ def _chart(
     colours = [f"var(--line-{place % COLOURS})" for place in range(len(who))]
     hidden = alt.param(name="hidden", value=[])
     zoom = alt.selection_interval(name="zoom", bind="scales", zoom="wheel![event.ctrlKey || event.metaKey]")
-    near = alt.selection_point(name="near", nearest=True, on="pointermove", clear="pointerout", empty=False)
+    near = alt.selection_point(
+        name="near", fields=["step"], nearest=True, on="pointermove", clear="pointerout", empty=False
+    )
     steps = alt.Axis(tickMinStep=1, tickCount=5, labelOverlap="greedy", labelSeparation=8)
     base = (
         alt.Chart(alt.InlineData(values=rows))
@@ -138,9 +141,8 @@ def _chart(
         dashes = [DASHES[place % len(DASHES)] for place in range(len(parts))]
         scale = alt.Scale(domain=list(parts), range=dashes)
         lines = lines.encode(strokeDash=alt.StrokeDash("part:N", scale=scale, legend=None))
-    tooltip = [alt.Tooltip("name:N", title="run")] * several + [alt.Tooltip("part:N", title="of")]
-    tooltip += [alt.Tooltip("seed:Q", title="seed, counted from 0")] * (len({seed for _, _, seed, _ in found}) > 1)
-    tooltip += [alt.Tooltip("step:Q", format=","), alt.Tooltip("value:Q", title=metric, format=".5g")]
+    seeds = len({seed for _, _, seed, _ in found}) > 1
+    tooltip = alt.TooltipValue(alt.ExprRef(_asked(metric, several=several, seeds=seeds)))
     dots = base.mark_point(filled=True, clip=True, aria=False).encode(
         size=alt.condition(near, alt.value(80), alt.value(22)),
         opacity=alt.when(near).then(alt.value(1)).when("datum.few").then(alt.value(1)).otherwise(alt.value(0)),
@@ -153,6 +155,17 @@ def _chart(
     ink |= {"domainColor": "var(--grid)", "tickColor": "var(--grid)", "labelFontSize": 12, "titleFontSize": 12}
     font = "system-ui, sans-serif"
     return whole.configure(font=font).configure_axis(**ink).configure_view(stroke=None).to_dict()
+
+
+def _asked(metric: str, *, several: bool, seeds: bool) -> str:
+    """A Vega expression of what a point tells; by fields, a tooltip says "undefined" of words of the nearest point."""
+    point = "(datum.datum || datum)"
+    told = {"run": f"{point}.name"} if several else {}
+    told["of"] = f"{point}.part"
+    if seeds:
+        told["run of these"] = f"{point}.seed + 1"
+    told |= {"step": f"format({point}.step, ',')", metric: f"format({point}.value, '.5g')"}
+    return "{" + ", ".join(f"{json.dumps(name)}: {value}" for name, value in told.items()) + "}"
 
 
 def _described(
