@@ -93,7 +93,8 @@ def _recogniser(
         ),
         "occlusion": functools.partial(_occluded, apply, baseline, max(2, side // 7)),
     }
-    if explain.feature_maps(named, jax.ShapeDtypeStruct((1, *shape), jnp.float32)) or layer:
+    # What scales the image gives places with features as well: it takes a layer to make a map of them.
+    if any(name for name, _ in explain.feature_maps(named, jax.ShapeDtypeStruct((1, *shape), jnp.float32))) or layer:
         found["grad_cam"] = lambda image, label: explain.grad_cam(named, image, label, layer=layer)
     if _attends(network, variables, shape):
         found["rollout"] = lambda image, label: explain.rollout(

@@ -3,11 +3,15 @@
 import csv
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 import launch
+from experiments.explained import subject_of
+from experiments.settings.make import make
+from experiments.settings.specs import ModelSpec
 
 ROOT = pathlib.Path(__file__).parents[2]
 SMALL = ["--config.train.batch_size=64", "--config.train.epochs=None"]
@@ -87,6 +91,28 @@ def test_bad_input_is_one_line(run, tmp_path, capsys):
         line = capsys.readouterr().err.splitlines()[-1]
         assert line.startswith("launch.py: "), line
         assert said in line, line
+
+
+@pytest.mark.parametrize(
+    ("model", "own"),
+    [
+        ({"name": "CNN", "widths": (2,), "hidden": ()}, {"grad_cam"}),
+        ({"name": "MLP", "widths": (4,)}, set()),
+        ({"name": "RNN", "hidden": 4}, {"row_by_row"}),
+        ({"name": "ViT", "patch": 4, "width": 4, "depth": 1, "heads": 1, "mlp": 4}, {"rollout"}),
+        ({"name": "CCT", "width": 4, "depth": 1, "heads": 1}, {"rollout", "grad_cam"}),
+    ],
+    ids=lambda value: value["name"] if isinstance(value, dict) else "",
+)
+def test_a_network_has_the_maps_that_it_can_have(model, own):
+    """Nothing is computed. An image that is scaled is no feature map."""
+    network = make(ModelSpec, model)(classes=3)
+    shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), np.zeros((1, 8, 8, 1), np.float32), train=False))
+    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes["params"])
+    notes = {"classes": "abc", "shape": (8, 8, 1), "mean": [0.1], "std": [0.3], "several": False}
+    config = {"experiment": "classify", "model": model, "loss": {"name": "softmax_cross_entropy"}}
+    subject = subject_of(config, notes, {"params": params, "extra": {}}, 0)
+    assert set(subject.maps) == {"gradient", "smoothgrad", "integrated_gradients", "occlusion", *own}
 
 
 @pytest.mark.long
