@@ -58,6 +58,12 @@ class Evaluation(NamedTuple):
         return several_labels(self.config, self.notes)
 
 
+def check_writable(folder: pathlib.Path, what: str) -> None:
+    """Raises InputError where a run is there and its folder, where results go, cannot be written."""
+    if folder.exists() and not os.access(folder, os.W_OK):
+        raise InputError(f"{what} = '{folder}': results go there, and it cannot be written. Copy the run elsewhere.")
+
+
 def evaluation_of(
     folder: pathlib.Path, what: str, data: Mapping[str, Any] | None = None, where: str = "data"
 ) -> Evaluation:
@@ -70,13 +76,10 @@ def evaluation_of(
       where: names these data, likewise.
 
     Raises:
-      InputError: there is no such run, its folder cannot be written, where results go, or the data are not of its
-        images and classes.
+      InputError: there is no such run, or the data are not of its images and classes.
     """
     state, step = state_of(folder, what)
     config, notes = recogniser_of(folder, what), notes_of(folder, what, "shape", "classes")
-    if not os.access(folder, os.W_OK):
-        raise InputError(f"{what} = '{folder}': results go there, and it cannot be written. Copy the run elsewhere.")
     train, parallel = Train(**config["train"]), data_parallel()
     parallel.check_batch(train.batch_size)
     if data is None:

@@ -5,6 +5,7 @@ import csv
 import html.parser
 import io
 import json
+import os
 import pathlib
 import shutil
 import sys
@@ -306,8 +307,10 @@ def test_runs_stand_side_by_side(tmp_path):
     assert len(names) == len(set(names))
 
 
-def test_the_verdict_on_two_recognisers_is_that_of_compare(trained, tmp_path, capsys):
+def test_the_verdict_on_two_recognisers_is_that_of_compare(trained, tmp_path, capsys, monkeypatch):
     other = shutil.copytree(trained / "run", tmp_path / "other")
+    access = os.access  # neither folder can be written, and neither has to be
+    monkeypatch.setattr(os, "access", lambda path, *mode: not {trained / "run", other} & {path} and access(path, *mode))
     capsys.readouterr()
     assert launch.main(["compare", f"{trained}/run", str(other), f"--out={tmp_path}/c"]) == 0
     (said,) = (line for line in capsys.readouterr().out.splitlines() if " against " in line)
