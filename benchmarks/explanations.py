@@ -1,14 +1,14 @@
 """How far the maps of `launch.py explain` can be believed, over many images of a recogniser's run.
 
-    python benchmarks/explanations.py --run=runs/digits_cnn [--images=200 --split=test --layer=Conv_1 --cover=blur]
-                                      [--other=runs/digits_of_random_labels]
+    python benchmarks/explanations.py --run=runs/digits_cnn [--images=200 --split=test --cover=blur --layer=Conv_1
+                                       --methods=grad_cam,occlusion --other=runs/digits_of_random_labels]
 
 A line for each method: the area under the deletion curve (small is good) and under the insertion curve (large is good),
 each with its difference from a random map's, image by image; and Spearman's correlation with the map of the same
 network with shuffled weights, and of another run, such as one that has learned random labels: maps that explain what a
 network has learned have none (Adebayo et al., 2018). Means over the images and their standard errors. `--cover=blur`
-covers pixels by the blurred image instead of the mean colour. Besides a random map of single pixels there is one as
-coarse as the last feature map, which is Grad-CAM's.
+covers pixels by the blurred image instead of the mean colour. Grad-CAM is compared with a random map of as few places
+as the feature map has, the others with one of single pixels.
 """
 
 import argparse
@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--split", default="test")
     parser.add_argument("--layer", help="whose feature map Grad-CAM weighs")
     parser.add_argument("--cover", choices=["mean", "blur"], default="mean")
+    parser.add_argument("--methods", help="which ones, with commas between; all by default")
     parser.add_argument("--other", type=pathlib.Path, help="a run whose maps are compared too")
     args = parser.parse_args()
     config, notes = config_of(args.run, "--run"), notes_of(args.run, "--run")
@@ -55,16 +56,19 @@ def main() -> None:
     areas = areas_of(subject, blurred if args.cover == "blur" else None)
     draw = np.random.default_rng(1)
     maps = {"random": lambda image, target: draw.random(image.shape[:3], np.float32)}
+    chance = {}  # method -> the random map that it is compared with, where that is another
     if "grad_cam" in subject.maps:
         apply = explain.with_layer_names(lambda image: subject.answers(image, None)["logits"])
         places = [
             shape.shape for name, shape in explain.feature_maps(apply, batches[0][:1]) if args.layer in (None, name)
         ]
         height, width = places[-1][1:3]
-        maps[f"random, {height}x{width} places"] = lambda image, target: jax.image.resize(
+        chance["grad_cam"] = f"random, {height}x{width}"
+        maps[chance["grad_cam"]] = lambda image, target: jax.image.resize(
             draw.random((len(image), height, width), np.float32), image.shape[:3], "linear"
         )
-    maps |= {name: jax.jit(map_) for name, map_ in subject.maps.items()}
+    wanted = args.methods.split(",") if args.methods else subject.maps
+    maps |= {name: jax.jit(map_) for name, map_ in subject.maps.items() if name in wanted}
     print(f"{len(ids)} images of {args.split}, {args.run}, covered by the {args.cover}")
     found: dict[str, dict[str, np.ndarray]] = {}
     for name, map_ in maps.items():
@@ -72,9 +76,10 @@ def main() -> None:
         each = [jax.device_get(areas(*of)) for of in zip(batches, targets, heats, strict=True)]
         found[name] = {curve: np.concatenate([of[curve] for of in each]) for curve in each[0]}
         line = [f"{curve} {told(values)}" for curve, values in found[name].items()]
-        line += [f"{told(values - found['random'][curve])} to random" for curve, values in found[name].items()]
-        for called, other in others.items() if name in subject.maps else ():
-            other_map = jax.jit(other.maps[name])
+        other = chance.get(name, "random")
+        line += [f"{told(values - found[other][curve])} to {other}" for curve, values in found[name].items()]
+        for called, network in others.items() if name in subject.maps else ():
+            other_map = jax.jit(network.maps[name])
             theirs = [np.asarray(other_map(*of)) for of in zip(batches, targets, strict=True)]
             pairs = zip(*(np.concatenate(each).reshape(len(ids), -1) for each in (heats, theirs)), strict=True)
             same = [stats.spearmanr(*pair).statistic for pair in pairs if min(map(np.ptp, pair)) > 0]
