@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 import launch
-from experiments.explained import subject_of
+from experiments.commands.explain import areas_of
+from experiments.explained import Subject, subject_of
 from experiments.settings.make import make
 from experiments.settings.specs import ModelSpec
 
@@ -113,6 +114,21 @@ def test_a_network_has_the_maps_that_it_can_have(model, own):
     config = {"experiment": "classify", "model": model, "loss": {"name": "softmax_cross_entropy"}}
     subject = subject_of(config, notes, {"params": params, "extra": {}}, 0)
     assert set(subject.maps) == {"gradient", "smoothgrad", "integrated_gradients", "occlusion", *own}
+
+
+def test_pixels_that_are_covered_by_themselves_change_no_answer():
+    """And by the baseline, a mean of 0, one pixel after the other takes its share of the logit away."""
+
+    def answers(image: np.ndarray, label: np.ndarray) -> dict[str, np.ndarray]:
+        return {"logits": image.sum((1, 2))}
+
+    subject = Subject(0, answers, {}, probabilities=lambda logits: logits, baseline=np.zeros((1, 1, 1, 1), np.float32))
+    image = np.arange(1, 33, dtype=np.float32).reshape(1, 8, 4, 1)
+    target, heat = np.zeros(1, np.int32), image[..., 0]
+    itself = areas_of(subject, lambda image: image)(image, target, heat)
+    assert itself["deletion"] == itself["insertion"] == pytest.approx(image.sum())
+    left = image.sum() - np.concatenate([[0], np.cumsum(np.arange(32, 0, -1))])  # the hottest are covered first
+    assert areas_of(subject)(image, target, heat)["deletion"] == pytest.approx(np.trapezoid(left) / 32)
 
 
 @pytest.mark.long
