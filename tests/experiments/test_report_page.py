@@ -16,7 +16,9 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix
 
 import launch
+from experiments.comparison import answers_of, pooled
 from experiments.predictor import load
+from experiments.report.answers import confusion_of
 from experiments.settings.flags import from_flags
 from jaxrec.output.workdir import owned
 
@@ -204,6 +206,22 @@ def test_the_cells_count_and_show_what_the_network_answers(page, answered):
     number = next(iter(held["pictures"]))
     drawn = Image.open(io.BytesIO(base64.b64decode(held["pictures"][number].partition(",")[2]))).convert("L")
     assert np.abs(np.asarray(drawn, float) - image[int(number) - first]).mean() < 12  # WebP loses a little
+
+
+def test_where_room_is_short_cells_keep_their_counts_and_show_fewer(trained):
+    found = answers_of(trained / "run", "test")
+    whole = confusion_of(found, 10**6)
+    for most in (6000, 3000, 10):
+        tight = confusion_of(found, most)
+        assert sum(map(len, tight.pictures.values())) <= most
+        np.testing.assert_array_equal(tight.counts, whole.counts)
+        shown = {example.id for cell in tight.cells for example in cell.shown}
+        assert shown == set(tight.pictures) < set(whole.pictures)
+    parts = [
+        found._replace(logits=found.logits[rows], label=found.label[rows], ids=found.ids[rows])
+        for rows in (slice(30, None), slice(30))
+    ]
+    np.testing.assert_array_equal(confusion_of(pooled(parts), 10).counts, whole.counts)  # as of a cross-validation
 
 
 def test_the_surest_mistakes_are_shown(page, answered):
