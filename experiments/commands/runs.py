@@ -62,7 +62,7 @@ def runs(*, folders: "Paths" = ("runs",)) -> int:
         if not os.path.isdir(name):
             raise InputError(f"{name}: no such folder. Name one in which runs lie.")
         for run in map(look, below(pathlib.Path(name))):
-            step = f"{run.step:,}" + f" of {run.steps:,}" * bool(run.steps)
+            step = f"{run.step:,}" + (f" of {run.steps:,}" if run.steps else "")
             best = "-" if run.best is None else f"{run.best[0]} {run.best[1]:.4f}"
             table.add_row(
                 str(run.folder), run.state, step, best, f"{age(run.seconds)} ago", f"{run.size / 1e6:,.1f} MB"

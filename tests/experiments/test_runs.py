@@ -129,3 +129,11 @@ def test_quiet_prints_errors_alone(tmp_path, capsys):
     assert capsys.readouterr() == ("", "")
     assert launch.main(["runs", f"{tmp_path}/none", "--quiet"]) == 2
     assert capsys.readouterr() == ("", f"launch.py: {tmp_path}/none: no such folder. Name one in which runs lie.\n")
+
+
+def test_a_run_whose_length_its_config_says_in_epochs_is_listed(tmp_path, capsys):
+    folder = make(tmp_path / "a")
+    (folder / "config.json").write_text(json.dumps({"experiment": "classify", "train": {"epochs": 2}}))
+    assert launch.main(["runs", str(tmp_path)]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "stopped" in line]
+    assert "150" in [cell.strip() for cell in line.split("│")]
