@@ -1,5 +1,8 @@
-"""Labels that are likely wrong: confident learning (Northcutt, Jiang and Chuang, 2021, "Confident Learning: Estimating
-Uncertainty in Dataset Labels", Journal of Artificial Intelligence Research 70)."""
+"""Labels that are likely wrong, by confident learning.
+
+Source: Northcutt, Jiang and Chuang, 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels", Journal of
+Artificial Intelligence Research 70.
+"""
 
 import numpy as np
 
