@@ -92,8 +92,8 @@ def convolve(
     few = (c <= 4 and kh * kw * c <= 64) or math.prod(sizes) <= 16 or kh * kw == 1
     if (few or in_second_order()) and spread == (1, 1):
         return on_cpu(lambda x, kernel: _product(x, kernel, strides, pads, precision), own, x, kernel)
-    # What comes before is computed once: XLA fuses it into the transposition that the kernel's gradient needs, and reads
-    # all of it in strides.
+    # What comes before is computed once, as it is: XLA fuses it into the transposition that the kernel's gradient needs
+    # otherwise, and reads all of it in strides.
     return on_cpu(
         lambda x, kernel: _canonical(jax.lax.optimization_barrier(x), kernel, strides, pads, precision, spread),
         own,
