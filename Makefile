@@ -18,7 +18,7 @@ train: $(INSTALLED)
 test: $(VENV)/installed-test
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest
 
-test-slow: $(VENV)/installed-test
+test-slow: $(VENV)/installed-test $(VENV)/installed-docs $(VENV)/installed-browser
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -m slow
 
 test-long: $(VENV)/installed-test
@@ -64,6 +64,10 @@ $(VENV)/installed-test: $(INSTALLED)
 
 $(VENV)/installed-bench: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet -e '.[bench]'
+	@touch $@
+
+$(VENV)/installed-browser: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet -e '.[browser]'
 	@touch $@
 
 $(VENV)/installed-docs: $(INSTALLED)
