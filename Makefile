@@ -58,20 +58,9 @@ audit:
 	$(VENV)/audit/bin/python -m pip install --quiet pip-audit
 	for lock in requirements/*.txt; do $(VENV)/audit/bin/pip-audit --strict --disable-pip --require-hashes -r $$lock || exit 1; done
 
-$(VENV)/installed-test: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet -e '.[test]'
-	@touch $@
-
-$(VENV)/installed-bench: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet -e '.[bench]'
-	@touch $@
-
-$(VENV)/installed-browser: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet -e '.[browser]'
-	@touch $@
-
-$(VENV)/installed-docs: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet -e '.[docs]'
+# What an extra of pyproject.toml asks for.
+$(VENV)/installed-%: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet -e '.[$*]'
 	@touch $@
 
 clean:
