@@ -65,7 +65,7 @@ class Experiment(NamedTuple):
     notes: Mapping[str, Any]  # what the run should remember: class names, moments of the data, ...
     watch: Callable[[pathlib.Path], Sequence[Hook]] = lambda workdir: ()  # what is done besides, at moments of the run
     analyse: Callable[[FinishedRun], Mapping[str, Mapping[str, float]]] = lambda run: {}  # more metrics, by split
-    rates: Mapping[str, Schedule] = {}  # learning rates to record, of how many steps were taken before
+    rates: Mapping[str, Schedule | None] = {}  # learning rates to record, of how many steps were taken before
     # (state, keys [N], labels [N] or None) -> images [N, H, W, C] in [0, 1], of a model that makes images
     generate: Callable[[State, Array, Array | None], Array] | None = None
     conditions: Sequence[str] = ()  # the classes whose labels `generate` takes, by name; where empty it takes None

@@ -96,7 +96,6 @@ def build(
     classes = len(dataset.classes) if conditional else None
     maker = Generator(make(DecoderSpec, generator)(shape=shape), classes)
     critic_optimizer, critic_taken = discriminator_optimizer or optimizer, images.steps * critic_steps
-    critic_rate = rate_of(critic_optimizer, steps=critic_taken)
     critic = make(CriticSpec, discriminator)(classes=classes)
     task = adversarial.adversarial_task(
         maker,
@@ -169,7 +168,7 @@ def build(
         table=table,
         rates={
             "g_learning_rate": rate_of(optimizer, steps=images.steps),
-            "d_learning_rate": lambda step: critic_rate(step * critic_steps),
+            "d_learning_rate": rate_of(critic_optimizer, steps=critic_taken, each=critic_steps),
         },
         notes={**images.notes, **judge.notes},
         watch=watch,

@@ -84,10 +84,17 @@ def make_optimizer(
     )
 
 
-def rate_of(section: Mapping[str, Any], *, steps: int) -> optax.Schedule:
-    """The learning rate of the optimizer of a section, as a function of the steps that it has taken."""
+def rate_of(section: Mapping[str, Any], *, steps: int, each: int = 1) -> optax.Schedule | None:
+    """The learning rate of the optimizer of a section, as a function of the run's steps; None where it needs none.
+
+    Args:
+      section: as in `make_optimizer`.
+      steps: that the optimizer takes in the whole run.
+      each: of its steps are one of the run.
+    """
     rate = section["learning_rate"]
-    return _schedule(rate, steps) if isinstance(rate, Mapping) else lambda step: rate
+    schedule = _schedule(rate, steps) if isinstance(rate, Mapping) else lambda step: rate
+    return None if rate is None else lambda step: schedule(step * each)
 
 
 def _schedule(section: Mapping[str, Any], steps: int) -> optax.Schedule:

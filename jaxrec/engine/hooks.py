@@ -13,6 +13,7 @@ from jaxrec.engine.checkpoint import Checkpoints, score
 from jaxrec.engine.loop import UNFINISHED, Hook, Moment
 from jaxrec.errors import DivergedError
 from jaxrec.machine.signals import clock
+from jaxrec.tasks.skipping import Skipping
 
 MUCH = 0.2  # of the time
 
@@ -39,11 +40,17 @@ def evaluate(**splits: Batches) -> Hook:
     return hook
 
 
-def record_rates(**rates: optax.Schedule) -> Hook:
-    """Returns a hook that adds "train/<name>", the rate at the latest step, to the moment's scalars."""
+def record_rates(**rates: optax.Schedule | None) -> Hook:
+    """Returns a hook that adds "train/<name>", the rate at the latest step that was taken, to the moment's scalars.
+
+    Optimizers count no step that `jaxrec.tasks.skipping` skipped. A rate that is None is left out.
+    """
 
     def hook(moment: Moment) -> None:
-        moment.scalars.update({f"train/{name}": float(rate(moment.step - 1)) for name, rate in rates.items()})
+        kept = moment.state.opt_state
+        skipped = int(kept.skipped) if isinstance(kept, Skipping) else 0
+        last = max(moment.step - skipped - 1, 0)
+        moment.scalars.update({f"train/{name}": float(rate(last)) for name, rate in rates.items() if rate is not None})
 
     return hook
 

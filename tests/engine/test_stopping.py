@@ -5,6 +5,8 @@ import pytest
 
 from jaxrec.engine.hooks import EarlyStopping, every, record_rates
 from jaxrec.engine.loop import Moment
+from jaxrec.tasks.skipping import Skipping
+from jaxrec.tasks.task import State
 
 
 def moment(step: int, **scalars: float) -> Moment:
@@ -55,8 +57,15 @@ def test_every_passes_the_wish_to_stop_on():
     assert hook(Moment(11, 100, 10, None, 1, 1.0, None, {}, [])) is None
 
 
-def test_the_rate_that_is_recorded_is_that_of_the_latest_step():
-    """At moment 10 ten steps are taken, numbered from 0: the last one had the rate of 9."""
-    at_ten = moment(10)
-    record_rates(learning_rate=lambda step: np.float32(0.5) * step)(at_ten)
-    assert at_ten.scalars == {"train/learning_rate": 4.5}
+@pytest.mark.parametrize(
+    ("step", "kept", "expected"),
+    [
+        (10, (), 4.5),  # ten steps, numbered from 0: the last one had the rate of 9
+        (10, Skipping((), 0, 4), 2.5),  # four of them were skipped, and the optimizer has counted six
+        (3, Skipping((), 3, 3), 0.0),  # none was taken
+    ],
+)
+def test_the_rate_that_is_recorded_is_that_of_the_latest_step(step, kept, expected):
+    seen = moment(step)._replace(state=State(step, {}, kept, {}))
+    record_rates(learning_rate=lambda taken: np.float32(0.5) * taken, none=None)(seen)
+    assert seen.scalars == {"train/learning_rate": expected}

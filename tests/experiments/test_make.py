@@ -124,10 +124,13 @@ def test_a_schedule_without_its_steps_lasts_the_whole_run(schedule, expected):
     grads = jax.tree.map(jnp.ones_like, PARAMS)
     state = tx.init(PARAMS)
     rate = rate_of({"name": "sgd", "learning_rate": schedule}, steps=8)
+    twice = rate_of({"name": "sgd", "learning_rate": schedule}, steps=8, each=2)  # of a run of four
     for count in range(8):
         updates, state = tx.update(grads, state, PARAMS)
         np.testing.assert_allclose(updates["bias"], -expected(count), rtol=1e-5, atol=1e-7)
         np.testing.assert_allclose(rate(count), expected(count), rtol=1e-5, atol=1e-7)
+        assert twice(count / 2) == rate(count)
+    assert rate_of({"name": "adafactor", "learning_rate": None}, steps=8) is None
 
 
 def test_any_rate_may_follow_a_schedule():

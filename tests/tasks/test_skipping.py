@@ -100,3 +100,17 @@ def test_nothing_is_saved_while_steps_are_skipped_but_the_end(numbers, steps, sa
     with contextlib.suppress(DivergedError):
         fit(program, steps=steps, hooks=[hooks.stop_if_skipping(5), saving])
     assert found == saved
+
+
+def test_a_gradient_that_is_not_finite_is_seen_where_clipping_would_hide_it(numbers):
+    """The square root's slope at 0 is infinite; clipped to 1, the parameter would stay finite."""
+    task = from_apply(
+        lambda key, batch: ({"w": jnp.zeros(())}, {}),
+        lambda params, extra, batch, key, train: (jnp.broadcast_to(jnp.sqrt(params["w"]), batch["mask"].shape), extra),
+        lambda outputs, batch: {"loss": outputs},
+        optax.chain(optax.clip(1.0), optax.sgd(0.1)),
+    )
+    program = compile_task(skipping(task), numbers, log_every=1)
+    state = fit(program, steps=2)
+    assert float(state.params["w"]) == 0.0
+    assert int(state.opt_state.skipped) == 2
