@@ -103,14 +103,17 @@ def draw_map(path: pathlib.Path, codes: Mapping[str, np.ndarray], label: np.ndar
         axes.set(title=f"{title}, {share:.0%} of the variance", xticks=[], yticks=[])
         axes.set_box_aspect(1)
     if len(classes) <= 20:
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", markerscale=2, frameon=False)
+        handles = axes.get_legend_handles_labels()
+        legend = figure.legend(*handles, loc="outside right center", markerscale=2, frameon=False)
+        for text in legend.get_texts():
+            text.set_parse_math(False)  # a class's name may hold dollars
     figure.savefig(path, dpi=100)
 
 
 def _name(axes: Any, place: np.ndarray, name: str, color: tuple[float, ...]) -> None:
     """Writes the name of a class amid its dots."""
     box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": color, "alpha": 0.85}
-    axes.text(*place, name, ha="center", va="center", fontsize=10, bbox=box)
+    axes.text(*place, name, ha="center", va="center", fontsize=10, bbox=box, parse_math=False)
 
 
 def _plane(code: np.ndarray) -> tuple[np.ndarray, float]:

@@ -13,6 +13,7 @@ GAP = 8  # pixels between two images of a contact sheet
 LINE = 2  # likewise of a grid
 DPI = 100  # of a figure whose pixels are counted: letters of 10 points are 14 pixels high
 INK, FRAME = "0.2", 0.8  # of letters and of the line around each image
+LETTERS = {"color": INK, "parse_math": False}  # a class's name may hold dollars
 
 
 def grid(
@@ -89,7 +90,7 @@ def contact_sheet(path: pathlib.Path, rows: Mapping[str, np.ndarray], titles: Se
     full_height, full_width, _ = canvas.shape
     figure = Figure(figsize=(full_width / DPI, full_height / DPI), dpi=DPI)
     figure.figimage(canvas, origin="upper")
-    letters = {"color": INK, "fontsize": 10}
+    letters = {**LETTERS, "fontsize": 10}
     for y, title in zip(tops, rows, strict=True):
         place = ((left - GAP) / full_width, 1 - (y + height / 2) / full_height)
         figure.text(*place, title, ha="right", va="center", **letters)
@@ -130,7 +131,7 @@ def captioned(path: pathlib.Path, images: np.ndarray, captions: Sequence[str], *
         canvas[top : top + height, left : left + width] = image.repeat(factor, axis=0).repeat(factor, axis=1)
         short = "\n".join(_short(line, (across - GAP) // 7) for line in caption.split("\n"))
         place = (centre / full_width, 1 - (top - GAP // 2) / full_height)
-        figure.text(*place, short, ha="center", va="bottom", color=INK, fontsize=9)
+        figure.text(*place, short, ha="center", va="bottom", fontsize=9, **LETTERS)
     figure.figimage(canvas, origin="upper")
     figure.savefig(path, dpi=DPI, pil_kwargs={"optimize": True})
 

@@ -122,13 +122,17 @@ def write_classes(workdir: pathlib.Path, split: str, values: Mapping[str, Any], 
         write_csv(workdir / f"confusion_{split}.csv", ["true class", *names], rows)
         _draw_confusion(workdir / f"confusion_{split}.png", values["confusion"], names, split)
     if "per_class" in values:
-        names = _class_names(notes, len(values["per_class"]))
-        head = PER_CLASS[: values["per_class"].shape[1]]
-        rows = [
-            [name, *(int(value) if column == "examples" else value for column, value in zip(head, row, strict=True))]
-            for name, row in zip(names, values["per_class"].tolist(), strict=True)
-        ]
-        write_csv(workdir / f"per_class_{split}.csv", ["class", *head], rows)
+        write_csv(workdir / f"per_class_{split}.csv", *by_class(values["per_class"], notes))
+
+
+def by_class(per_class: np.ndarray, notes: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]:
+    """The head and the rows of a table of `per_class` [K, columns], a row for each class; notes as in `write`."""
+    names, head = _class_names(notes, len(per_class)), PER_CLASS[: per_class.shape[1]]
+    rows = [
+        [name, *(int(value) if column == "examples" else value for column, value in zip(head, row, strict=True))]
+        for name, row in zip(names, per_class.tolist(), strict=True)
+    ]
+    return ["class", *head], rows
 
 
 def _class_names(notes: Mapping[str, Any], classes: int) -> list[str]:
@@ -158,9 +162,9 @@ def _draw_confusion(file: pathlib.Path, confusion: np.ndarray, names: Sequence[s
     figure.colorbar(picture, ax=axes, label="share of the true class", ticks=[0, 0.01, 0.05, 0.2, 0.5, 1], shrink=0.8)
     axes.set(xlabel="predicted class", ylabel="true class", title=f"confusion, {split}")
     if classes <= 100:
-        size = 9 if classes <= 20 else 6
-        axes.set_xticks(range(classes), names, rotation=90 if max(map(len, names)) > 2 else 0, fontsize=size)
-        axes.set_yticks(range(classes), names, fontsize=size)
+        letters = {"fontsize": 9 if classes <= 20 else 6, "parse_math": False}  # a name may hold a dollar
+        axes.set_xticks(range(classes), names, rotation=90 if max(map(len, names)) > 2 else 0, **letters)
+        axes.set_yticks(range(classes), names, **letters)
     if classes <= 20:
         for row, column in np.ndindex(confusion.shape):
             if confusion[row, column]:

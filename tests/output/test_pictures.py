@@ -5,7 +5,9 @@ import pytest
 from matplotlib import image as files
 
 from jaxrec.errors import InputError
+from jaxrec.metrics.probes import draw_map
 from jaxrec.output.pictures import captioned, contact_sheet, filter_grid, grid
+from jaxrec.output.report import write_classes
 
 
 def count_of(pixels: np.ndarray, color: tuple[float, ...]) -> int:
@@ -133,6 +135,16 @@ def test_each_image_stands_under_its_caption(tmp_path):
     (first, second, third, fourth, fifth) = places
     assert first[0] == second[0] < third[0] == fourth[0] < fifth[0]
     assert first[1] == third[1] == fifth[1] < second[1] == fourth[1]
+
+
+def test_names_with_dollars_are_written_as_they_are(tmp_path):
+    """They are no formulas: matplotlib raises ValueError of one that it cannot read."""
+    images, name = np.zeros((1, 8, 8, 1)), r"$\frac$"
+    captioned(tmp_path / "c.png", images, [name])
+    contact_sheet(tmp_path / "sheet.png", {name: images}, [name])
+    draw_map(tmp_path / "map.png", {"codes": np.eye(4)}, np.array([0, 0, 1, 1]), [name, "$5"])
+    write_classes(tmp_path, "test", {"confusion": np.eye(2, dtype=int)}, {"classes": [name, "$5"]})
+    assert len(list(tmp_path.glob("*.png"))) == 4
 
 
 def test_images_without_captions_are_refused(tmp_path):
