@@ -2,6 +2,7 @@
 
 import itertools
 import pathlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,8 +11,10 @@ from scipy import special, stats
 
 from experiments.evaluation import Evaluation, evaluation_of
 from experiments.stored import config_of, notes_of, result_of
+from jaxrec import metrics
 from jaxrec.errors import InputError
 from jaxrec.metrics.calibration import softmax
+from jaxrec.output.progress import text_of
 from jaxrec.trees import differences
 
 LEVEL = 0.95  # of the intervals; what is less likely than 1 - LEVEL is called a difference
@@ -40,7 +43,12 @@ class Side(NamedTuple):
     @property
     def folds(self) -> bool:
         """Whether the runs are those of a cross-validation, which together are tested on each example once."""
-        return len(self.folders) > 1 and _folds(self.config) > 1
+        return len(self.folders) > 1 and _is_fold(self.folders[0])
+
+    @property
+    def seeds(self) -> bool:
+        """Whether the runs are one config under several seeds."""
+        return len(self.folders) > 1 and not self.folds
 
     def values(self, split: str, metric: str) -> np.ndarray:
         """A metric of each run, [runs]; NaN where a run has none."""
@@ -77,6 +85,15 @@ class Answers(NamedTuple):
         """Of each class, float64 [N, K]; of several labels for an image, of each by itself."""
         return special.expit(self.logits.astype(np.float64)) if self.evaluation.several else softmax(self.logits)
 
+    @property
+    def measured(self) -> dict[str, float | np.ndarray]:
+        """Its metrics, as an evaluation has them, but for the loss."""
+        logits, label, every = self.logits, self.label, np.ones(len(self.ids), bool)
+        if self.evaluation.several:
+            found = metrics.MultilabelPredictions(logits, logits > 0, label, every).compute()
+            return {"accuracy": float(((logits > 0) == label).mean()), **found}
+        return {"accuracy": float(self.right.mean()), **metrics.Predictions(logits, label, every).compute()}
+
 
 class Interval(NamedTuple):
     """A mean, and where it lies in `LEVEL` of the resamples."""
@@ -110,12 +127,11 @@ def side_of(name: str) -> Side:
     """
     folders = folders_of(name)
     configs = [config_of(each, "RUN") for each in folders]
-    if any(_one_config(config) != _one_config(configs[0]) for config in configs):
+    check_one_config(name, folders, configs)
+    if missing := missing_folds(name, folders, configs):
         raise InputError(
-            f"RUN = '{name}': the runs in there differ in more than their seed or fold. Name them one by one."
+            f"RUN = '{name}': not all of its folds are there, it lacks {missing}. Let the same command finish it first."
         )
-    if folders != [pathlib.Path(name)] and folders[0].name.startswith("fold_") and len(folders) < _folds(configs[0]):
-        raise InputError(f"RUN = '{name}': not all of its folds are there. Let the same command finish it first.")
     results = [result_of(each) for each in folders]
     for each, result in zip(folders, results, strict=True):
         if result is None:
@@ -137,19 +153,61 @@ def folders_of(name: str) -> list[pathlib.Path]:
 
 
 def _in(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The runs in a folder of several, in their order."""
-    return sorted([*folder.glob("seed_*")] or [*folder.glob("fold_*")], key=_by_number)
+    """The runs in a folder of several, in their order; what `--fresh` has moved aside has another name."""
+    found = [each for each in folder.glob("*_*") if each.is_dir() and re.fullmatch(r"(seed|fold)_\d+", each.name)]
+    return sorted([each for each in found if not _is_fold(each)] or found, key=_number)
 
 
-def _folds(config: Mapping[str, Any]) -> int:
+def _is_fold(folder: pathlib.Path) -> bool:
+    return folder.name.startswith("fold_")
+
+
+def _number(folder: pathlib.Path) -> int:
+    return int(folder.name.rpartition("_")[2])
+
+
+def folds_of(config: Mapping[str, Any]) -> int:
     """Of how many folds a run holds one out, 1 for none."""
     return config.get("fold", {"of": 1})["of"]
 
 
-def _one_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the runs of one folder have in common."""
-    apart = {"fold": {"number": 0, "of": _folds(config)}} if "fold" in config else {}
-    return {**config, "seed": 0, **apart}
+def _fold(config: Mapping[str, Any]) -> int:
+    """Which fold a run holds out."""
+    return config.get("fold", {"number": 0})["number"]
+
+
+def _without(config: Mapping[str, Any], *, seed: bool, fold: bool) -> dict[str, Any]:
+    """A config without its seed, without the number of its fold, or without both."""
+    found = {key: value for key, value in config.items() if key != "seed" or not seed}
+    return {**found, "fold": {"of": folds_of(config)}} if fold and "fold" in config else found
+
+
+def check_one_config(name: str, folders: Sequence[pathlib.Path], configs: Sequence[Mapping[str, Any]]) -> None:
+    """Raises InputError where the runs of one folder differ in more than their seed or fold, or one is there twice."""
+    if len(folders) == 1:
+        return
+    folds = _is_fold(folders[0])
+    what = "fold" if folds else "seed"
+    first, *others = (_without(config, seed=not folds, fold=folds) for config in configs)
+    if any(other != first for other in others):
+        raise InputError(f"RUN = '{name}': the runs in there differ in more than their {what}. Name them one by one.")
+    found: dict[int, pathlib.Path] = {}
+    for folder, config in zip(folders, configs, strict=True):
+        number = _fold(config) if folds else config.get("seed")
+        if number in found:
+            raise InputError(
+                f"RUN = '{name}': {found[number].name} and {folder.name} in there are both {what} {number}. Move one "
+                "of them elsewhere."
+            )
+        found[number] = folder
+
+
+def missing_folds(name: str, folders: Sequence[pathlib.Path], configs: Sequence[Mapping[str, Any]]) -> str:
+    """Which folds of a cross-validation are not there, in words, or "" where all are or it is none."""
+    if folders == [pathlib.Path(name)] or not _is_fold(folders[0]):
+        return ""
+    missing = sorted({*range(folds_of(configs[0]))} - {_fold(config) for config in configs})
+    return f"{', '.join(map(str, missing))} of {folds_of(configs[0])}" if missing else ""
 
 
 def check_comparable(sides: Sequence[Side], split: str) -> None:
@@ -197,8 +255,18 @@ def answers_of_side(side: Side, split: str) -> list[Answers]:
 
 
 def pooled(answers: Sequence[Answers]) -> Answers:
-    """Answers to different examples of one set as one, in the order of their ids."""
+    """Answers to different examples of one set as one, in the order of their ids.
+
+    Raises:
+      InputError: an example is answered twice.
+    """
     ids = np.concatenate([one.ids for one in answers])
+    different, times = np.unique(ids, return_counts=True)
+    if (times > 1).any():
+        raise InputError(
+            f"{' and '.join(str(one.folder) for one in answers)} answer for the same examples, such as "
+            f"{different[times > 1][0]}: they are not the folds of one cross-validation. Name one run."
+        )
     order = np.argsort(ids, kind="stable")
     logits, label = (
         np.concatenate(rows)[order] for rows in zip(*((one.logits, one.label) for one in answers), strict=True)
@@ -224,18 +292,22 @@ def right_of(sides: Mapping[str, Sequence[Answers]]) -> dict[str, np.ndarray]:
 
 
 def metrics_of(side: Side, split: str) -> dict[str, dict[str, Any]]:
-    """Each metric of a side: how many runs have it, mean, sample deviation, and from `FEWEST` runs on its interval."""
+    """Each metric of a side: how many runs have it, mean, sample deviation, and of `FEWEST` seeds or more its interval.
+
+    Of folds there is no interval of the mean: their runs have learned from mostly the same examples (Bengio and
+    Grandvalet, 2004).
+    """
     names = dict.fromkeys(name for result in side.results for name in result["metrics"].get(split, ()))
     found = {}
     for name in names:
         values = side.values(split, name)
         values = values[np.isfinite(values)]
-        few = len(values) < FEWEST
+        none = side.folds or len(values) < FEWEST
         found[name] = {
             "n": len(values),
             "mean": float(values.mean()) if len(values) else None,
             "std": float(values.std(ddof=1)) if len(values) > 1 else None,
-            "interval": None if few else interval(values)[1:],
+            "interval": None if none else interval(values)[1:],
         }
     return found
 
@@ -252,17 +324,15 @@ def cell(of: Mapping[str, Any] | None) -> str:
     """What `metrics_of` says of a metric, as a table shows it."""
     if of is None or of["mean"] is None:
         return "-"
-    deviation = "" if of["std"] is None else f" ± {of['std']:.4f}"
-    return f"{of['mean']:{'.4f' if abs(of['mean']) < 1e7 else '.4g'}}{deviation}" + (
-        "" if of["interval"] is None else " [{:.4f}, {:.4f}]".format(*of["interval"])
-    )
+    deviation = "" if of["std"] is None else f" ± {text_of(of['std'])}"
+    interval = "" if of["interval"] is None else f" [{', '.join(map(text_of, of['interval']))}]"
+    return f"{text_of(of['mean'])}{deviation}{interval}"
 
 
 def differing(sides: Sequence[Side]) -> dict[str, list[Any]]:
-    """What configs differ in: key -> its value on each side. Seed and fold are none where a side has several."""
-    several = any(len(side.folders) > 1 for side in sides)
-    apart = ("seed", "fold") if several else ()
-    configs = [{key: value for key, value in side.config.items() if key not in apart} for side in sides]
+    """What configs differ in: key -> its value on each side. Seeds or folds are none where a side has several."""
+    seeds, folds = any(side.seeds for side in sides), any(side.folds for side in sides)
+    configs = [_without(side.config, seed=seeds, fold=folds) for side in sides]
     found: dict[str, list[Any]] = {}
     for place, config in enumerate(configs):
         for key, old, new in differences(configs[0], config, "config"):
@@ -313,8 +383,3 @@ def holm(p: np.ndarray) -> np.ndarray:
     corrected = np.empty_like(p)
     corrected[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
     return corrected
-
-
-def _by_number(folder: pathlib.Path) -> tuple[int, str]:
-    number = folder.name.rpartition("_")[2]
-    return (int(number) if number.isdigit() else 0), folder.name

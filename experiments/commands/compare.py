@@ -102,7 +102,8 @@ def said(first: str, second: str, one: Verdict) -> str:
 def _table(metrics: Mapping[str, Mapping[str, Any]], sides: Sequence[Side], split: str) -> Table:
     """Metrics as rows, the headline first and each floor below what it is the floor of; a column for each side."""
     runs = max(len(side.folders) for side in sides)
-    how = f": mean ± deviation over runs, from {FEWEST} on [{LEVEL:.0%} interval of the mean]" if runs > 1 else ""
+    how = ": mean ± deviation over runs" if runs > 1 else ""
+    how += f", from {FEWEST} seeds on [{LEVEL:.0%} interval of the mean]" if any(side.seeds for side in sides) else ""
     heads = [f"{side.name}\nn = {len(side.folders)}" if runs > 1 else side.name for side in sides]
     table = Table(split, title=f"{split}{how}", title_justify="left")
     for head in heads:

@@ -9,7 +9,8 @@ import numpy as np
 from experiments.commands.repeat import spread, table_of_spread
 from experiments.commands.run import run
 from experiments.comparison import Answers, answers_of, pooled
-from jaxrec import metrics
+from experiments.experiment import prepare
+from experiments.stored import notes_of
 from jaxrec.errors import InputError
 from jaxrec.output.console import plain_console
 from jaxrec.output.report import numbers, write_classes
@@ -40,8 +41,8 @@ def cross_validate(config: Mapping[str, Any], workdir: pathlib.Path, *, folds: C
       The exit code.
 
     Raises:
-      InputError, DivergedError: as `run`; also for fewer than 2 folds or more than examples, and where the experiment
-        takes none or the config names one.
+      InputError, DivergedError: as `run`; also for fewer than 2 folds or more than examples, where the experiment takes
+        none or the config names one, and where the runs would start from one that has learned from the same images.
     """
     if folds < 2:
         raise InputError(f"--folds={folds}: one fold is held out and the others are learned from. Use 2 or more.")
@@ -52,6 +53,7 @@ def cross_validate(config: Mapping[str, Any], workdir: pathlib.Path, *, folds: C
         )
     if config["fold"]["of"] != 1:
         raise InputError(f"config.fold = {config['fold']}: cross_validate sets it for each run. Leave it out.")
+    _check_start(config)
     if (workdir / "config.json").exists():
         raise InputError(f"--workdir={workdir} holds a run. Name another folder for a cross-validation.")
     folders = [workdir / f"fold_{number}" for number in range(folds)]
@@ -64,7 +66,7 @@ def cross_validate(config: Mapping[str, Any], workdir: pathlib.Path, *, folds: C
     if config["experiment"] == "classify":
         each = [answers_of(folder, "test") for folder in folders]
         answers = pooled(each)
-        measured = _measured(answers)
+        measured = answers.measured
         found[POOLED] = {"examples": len(answers.ids), **numbers(measured)}
         write_classes(workdir, POOLED, measured, answers.evaluation.notes)
         fold = np.concatenate([np.full(len(one.ids), number) for number, one in enumerate(each)])
@@ -78,13 +80,18 @@ def cross_validate(config: Mapping[str, Any], workdir: pathlib.Path, *, folds: C
     return 0
 
 
-def _measured(answers: Answers) -> dict[str, float | np.ndarray]:
-    """The metrics of answers, as an evaluation has them, but for the loss."""
-    logits, label, every = answers.logits, answers.label, np.ones(len(answers.ids), bool)
-    if answers.evaluation.several:
-        found = metrics.MultilabelPredictions(logits, logits > 0, label, every).compute()
-        return {"accuracy": float(((logits > 0) == label).mean()), **found}
-    return {"accuracy": float(answers.right.mean()), **metrics.Predictions(logits, label, every).compute()}
+def _check_start(config: Mapping[str, Any]) -> None:
+    """Raises InputError where the runs would start from one that has seen what each of them holds out."""
+    start = config["train"]["init_from"]
+    if not start or not pathlib.Path(start).is_dir():  # where none is there, the first run says so
+        return
+    noted = notes_of(pathlib.Path(start), "config.train.init_from").get("contents")
+    own = prepare(config)[0].notes.get("contents")
+    if not noted or not own or noted.get("image") == own.get("image"):
+        raise InputError(
+            f"config.train.init_from = '{start}': that run may have learned from the very examples that are held out "
+            "here, so their test would be none. Leave it out, or name a run of other images."
+        )
 
 
 def _keep(file: pathlib.Path, answers: Answers, fold: np.ndarray) -> None:

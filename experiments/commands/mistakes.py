@@ -129,10 +129,10 @@ def mistakes(
 def _answers(run: str, split: str) -> Answers:
     """What a run answers, or what the runs of a cross-validation answer to what each of them held out."""
     folders = folders_of(run)
-    if len(folders) == 1:
+    if folders == [pathlib.Path(run)]:
         return answers_of(folders[0], split)
     side = side_of(run)
-    if not side.folds:
+    if side.seeds:
         raise InputError(f"--run={run}: several runs under other seeds. Name one of them, such as {folders[0]}.")
     return answers_of_side(side, split)[0]
 

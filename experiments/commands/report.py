@@ -12,6 +12,7 @@ from experiments.report import answers, pictures
 from experiments.report.gather import Subject, gather, table
 from jaxrec.errors import InputError
 from jaxrec.output.console import plain_console
+from jaxrec.output.report import by_class
 from jaxrec.types import Count, Names, Paths
 
 LARGEST = 5_000_000  # bytes of a page
@@ -63,14 +64,23 @@ def report(*, runs: Paths, out: str = "report.html", mistakes: Count = 8, method
 def _asked(
     subject: Subject, sides: int, mistakes: int, methods: Sequence[str] | None
 ) -> tuple["answers.Seen", Sequence[Answers]]:
-    """What the networks of a subject say; of several runs the first, of a cross-validation what all held out."""
+    """What the networks of a subject say; of several runs the first, of a cross-validation what all held out.
+
+    The worst mistakes and the pictures are the first run's in any case.
+    """
     side, split, first = subject.side, subject.split, subject.side.folders[0]
     drawn, missing = pictures.of_folder(first, PICTURES // sides)
-    confusion, worst, given = answers.counted(table(first / f"confusion_{split}.csv")), [], []
+    together = side.folds and split == "test"
+    of = pathlib.Path(side.name, "confusion_out_of_fold.csv") if together else first / f"confusion_{split}.csv"
+    confusion, worst, given = answers.counted(table(of)), [], []
+    classes = table(of.with_name(of.name.replace("confusion", "per_class")))
     try:
         if side.config.get("experiment") == "classify" and side.notes:
             each = [answers_of(folder, split) for folder in side.folders]
-            given = [pooled(each)] if side.folds and split == "test" else each
+            given = [pooled(each)] if together else each
+            if together:
+                head, rows = by_class(given[0].measured["per_class"], side.notes)
+                classes = [head, *([str(value) for value in row] for row in rows)]
             if not each[0].evaluation.several:
                 confusion = answers.confusion_of(given[0], CELLS // sides)
             worst = answers.mistakes_of(each[0], mistakes, methods)
@@ -80,8 +90,7 @@ def _asked(
         if methods and str(error).startswith("--methods"):
             raise
         missing.append(f"Its examples are not shown: {error}")
-    by_class = table(first / f"per_class_{split}.csv")
-    return answers.Seen(split, confusion, worst, by_class, drawn, [*subject.missing, *missing]), given
+    return answers.Seen(split, confusion, worst, classes, drawn, [*subject.missing, *missing]), given
 
 
 def _judged(

@@ -77,7 +77,7 @@ class Seen(NamedTuple):
       split: of the examples.
       confusion: None where there is none.
       mistakes: the worst first.
-      by_class: rows of a table, its head first.
+      by_class: rows of a table, its head first; of several runs that of the same examples as the confusion.
       drawn: the pictures of its folder.
       missing: lines that say what is not shown, and why.
     """

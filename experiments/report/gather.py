@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from experiments.commands.runs import Run, age, look
-from experiments.comparison import Side, folders_of
+from experiments.comparison import Side, check_one_config, folders_of, folds_of, missing_folds
 from experiments.diverged import REPORT
 from experiments.settings.flags import from_flags
 from experiments.stored import config_of, notes_of, result_of
@@ -60,25 +60,35 @@ class Subject(NamedTuple):
 
     @property
     def again(self) -> str:
-        """A command line that carries the same config out in another folder."""
-        folder = self.side.folders[0]
-        flags = [f"--config={folder / 'config.json'}", f"--workdir={folder.with_name(f'{folder.name}_again')}"]
-        return shlex.join(["python", "launch.py", *flags])
+        """A command line that carries the same config out in another folder, of several runs all of them."""
+        folder, first = pathlib.Path(self.side.name), self.side.folders[0]
+        folder = folder if folder.name not in ("", "..") else folder.resolve()
+        words = ["python", "launch.py", f"--config={first / 'config.json'}"]
+        if self.side.folds:
+            words[2:2] = ["cross_validate"]
+            words += ["--config.fold.of=1", f"--folds={folds_of(self.side.config)}"]  # it sets the fold of each
+        elif self.side.seeds:
+            words.append(f"--seeds={len(self.side.folders)}")
+        return shlex.join([*words, f"--workdir={folder.with_name(f'{folder.name}_again')}"])
 
 
 def gather(name: str) -> Subject:
     """Reads a run's folder, or that of several that `--seeds` or `cross_validate` has made; they may be going on.
 
     Raises:
-      InputError: neither is there, or a file of theirs is damaged.
+      InputError: neither is there, a file of theirs is damaged, or they are not of one config.
     """
     folders = folders_of(name)
     missing: list[str] = []
     try:
-        config = config_of(folders[0], "RUN")
+        configs = [config_of(folder, "RUN") for folder in folders]
     except InputError as error:
-        config = read_json(folders[0] / "config.json")
+        configs = [read_json(folder / "config.json") for folder in folders]
         missing.append(f"{error} So its network cannot be asked.")
+    config = configs[0]
+    check_one_config(name, folders, configs)
+    if lacking := missing_folds(name, folders, configs):
+        missing.append(f"{name}: not all of its folds are there, it lacks {lacking}.")
     try:
         notes = notes_of(folders[0], "RUN")
     except InputError as error:
@@ -157,10 +167,10 @@ def _changed(subject: Subject) -> Iterator[tuple[str, Any, Any]]:
     ours = pathlib.Path(named) == pathlib.Path("configs", file.name) or pathlib.Path(named).resolve() == file
     if ours and file.suffix == ".py" and file.exists():
         defaults, _, _ = from_flags([f"--config={file}"])
-        apart = {"seed", "fold"} if len(subject.runs) > 1 else set()
+        apart = "fold" if subject.side.folds else "seed" if subject.side.seeds else ""
         config = _plain(subject.side.config)
         for key, old, new in differences(_plain(defaults), config):
-            if key.partition(".")[0] not in apart and _has(config, key):  # a network of another name lacks others
+            if key.partition(".")[0] != apart and _has(config, key):  # a network of another name lacks others
                 yield key, old, new
         return
     for word in words:

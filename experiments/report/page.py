@@ -64,6 +64,7 @@ def rendered(page: Page) -> str:
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     environment.filters["number"] = lambda value: f"{value:,}"
+    environment.filters["rounded"] = _rounded
     scripts = [_library(), (HERE / "page.js").read_text()]
     several = len(page.subjects) > 1
     return environment.get_template("page.html.jinja").render(
@@ -85,6 +86,14 @@ def rendered(page: Page) -> str:
         scripts=scripts,
         hashes=[_hash(script) for script in scripts],
     )
+
+
+def _rounded(text: str) -> str:
+    """A number of a CSV in four decimals where it is none of whole ones; any other text as it is."""
+    try:
+        return text if text.isdigit() else f"{float(text):.4f}"
+    except ValueError:
+        return text
 
 
 @functools.cache

@@ -10,7 +10,22 @@ import pytest
 
 import launch
 from experiments.commands.compare import _table, said
-from experiments.comparison import Interval, Side, Verdict, holm, interval, verdict, verdicts
+from experiments.comparison import (
+    Answers,
+    Interval,
+    Side,
+    Verdict,
+    differing,
+    holm,
+    interval,
+    metrics_of,
+    pooled,
+    side_of,
+    verdict,
+    verdicts,
+)
+from experiments.settings.flags import from_flags
+from jaxrec.errors import InputError
 
 ROOT = pathlib.Path(__file__).parents[2]
 SMALL = (
@@ -96,6 +111,94 @@ def changed(folder: pathlib.Path, file: str, **values: object) -> None:
 
 def copied(run: pathlib.Path, to: pathlib.Path) -> pathlib.Path:
     return shutil.copytree(run, to, ignore=shutil.ignore_patterns("tensorboard"))
+
+
+def made(folder: pathlib.Path, *flags: str, loss: float = 0.5) -> pathlib.Path:
+    """A finished run's folder without checkpoints."""
+    folder.mkdir(parents=True)
+    config, _, _ = from_flags([*SMALL, *(f"--config.{flag}" for flag in flags)])
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "data.json").write_text(json.dumps({"classes": ["a", "b"]}))
+    result = {"step": 5, "metrics": {"test": {"loss": loss}}, "headline": ["loss"], "notes": {}}
+    (folder / "result.json").write_text(json.dumps(result))
+    return folder
+
+
+def folds(folder: pathlib.Path, of: int = 3, *flags: str) -> pathlib.Path:
+    for number in range(of):
+        made(folder / f"fold_{number}", f"fold.of={of}", f"fold.number={number}", *flags, loss=float(number))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def validated(tmp_path_factory) -> pathlib.Path:
+    return folds(tmp_path_factory.mktemp("validated") / "three")
+
+
+def test_runs_that_were_moved_aside_or_repeated_are_none_of_a_folder(validated, tmp_path):
+    folder = shutil.copytree(validated, tmp_path / "folds")
+    for name in ("fold_0-20261127-121516", "fold_0_again"):
+        shutil.copytree(folder / "fold_0", folder / name)
+    side = side_of(str(folder))
+    assert [each.name for each in side.folders] == ["fold_0", "fold_1", "fold_2"]
+    assert side.folds
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        (lambda folder: shutil.rmtree(folder / "fold_1"), "it lacks 1 of 3"),
+        (lambda folder: [shutil.rmtree(folder / f"fold_{number}") for number in (0, 2)], "it lacks 0, 2 of 3"),
+        (lambda folder: shutil.copytree(folder / "fold_0", folder / "fold_3"), "fold_0 and fold_3 in there are both"),
+        (lambda folder: changed(folder / "fold_1", "config.json", seed=1), "differ in more than their fold"),
+    ],
+)
+def test_each_fold_has_to_be_there_once_and_of_one_config(validated, tmp_path, capsys, how, said):
+    how(shutil.copytree(validated, tmp_path / "folds"))
+    assert launch.main(["compare", str(validated), f"{tmp_path}/folds"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+    assert launch.main(["mistakes", f"--run={tmp_path}/folds", f"--out={tmp_path}/m"]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_seeds_of_one_fold_are_seeds(tmp_path):
+    for seed in range(3):
+        made(tmp_path / f"seeds/seed_{seed}", f"seed={seed}", "fold.of=5", "fold.number=2")
+    side = side_of(f"{tmp_path}/seeds")
+    assert side.seeds
+    assert not side.folds
+    changed(tmp_path / "seeds/seed_1", "config.json", seed=0)
+    with pytest.raises(InputError, match="seed_0 and seed_1 in there are both seed 0"):
+        side_of(f"{tmp_path}/seeds")
+
+
+def test_the_mean_has_an_interval_over_seeds_and_none_over_folds(validated, tmp_path):
+    for seed in range(3):
+        made(tmp_path / f"seeds/seed_{seed}", f"seed={seed}", loss=float(seed))
+    seeds, of_folds = (metrics_of(side_of(str(name)), "test")["loss"] for name in (tmp_path / "seeds", validated))
+    assert seeds["mean"] == of_folds["mean"] == 1
+    assert seeds["std"] == of_folds["std"] == 1
+    assert seeds["interval"][0] < 1 < seeds["interval"][1]
+    assert of_folds["interval"] is None
+
+
+def test_configs_differ_in_how_many_folds_they_have(validated, tmp_path):
+    two = folds(tmp_path / "two", 2, "seed=7")
+    assert differing([side_of(str(name)) for name in (validated, two)]) == {
+        "config.fold.of": [3, 2],
+        "config.seed": [0, 7],  # by which folds are drawn
+    }
+    assert differing([side_of(f"{validated}/fold_{number}") for number in (0, 1)]) == {"config.fold.number": [0, 1]}
+
+
+def test_examples_that_are_answered_twice_are_not_pooled():
+    def answered(*ids: int) -> Answers:
+        return Answers(pathlib.Path("a"), None, np.eye(3)[list(ids)], np.array(ids), np.array(ids))
+
+    np.testing.assert_array_equal(pooled([answered(2, 0), answered(1)]).ids, [0, 1, 2])
+    with pytest.raises(InputError, match="the same examples, such as 2"):
+        pooled([answered(2, 0), answered(1, 2)])
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,12 @@ import json
 import pathlib
 import re
 import shutil
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.metrics import confusion_matrix
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 import jaxrec
 import launch
@@ -20,6 +21,7 @@ from experiments.settings.flags import from_flags
 from experiments.stored import config_of, result_of
 from jaxrec.data.streaming import Stream
 from jaxrec.errors import InputError
+from jaxrec.output.records import read
 
 ROOT = pathlib.Path(__file__).parents[2]
 SMALL = (
@@ -56,8 +58,8 @@ def test_all_folds_compile_each_step_once(validated):
     misses = [int(number) for number in re.findall(r"Compile cache: \d+ hits, (\d+) misses", validated[1])]
     assert len(misses) == FOLDS
     assert len(set(misses)) == 1
-    steps = {result_of(validated[0] / f"fold_{number}")["step"] for number in range(FOLDS)}
-    assert steps <= {20, 40, 60}
+    ends = [list(read(validated[0] / f"fold_{number}/metrics.jsonl"))[-1]["step"] for number in range(FOLDS)]
+    assert ends == [60] * FOLDS
 
 
 def test_each_example_is_answered_by_the_run_that_held_it_out(validated, digits):
@@ -136,6 +138,35 @@ def test_what_says_nothing_is_refused_in_a_line(flags, said, tmp_path, capsys):
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+
+
+def test_a_report_tells_classes_of_all_folds_and_whose_mistakes_it_shows(validated, tmp_path):
+    pytest.importorskip("altair", reason="needs pip install -e '.[report]'")
+    pytest.importorskip("vl_convert", reason="needs pip install -e '.[report]'")
+    folder, answers = validated[0], out_of_fold(validated[0])
+    assert launch.main(["report", str(folder), f"--out={tmp_path}/r.html", "--mistakes=1", "--methods=gradient"]) == 0
+    text = (tmp_path / "r.html").read_text()
+    assert f"The worst mistakes of {folder}/fold_0<" in text
+    table = text.partition("Class by class, test, each held out by one run<")[2].partition("</table>")[0]
+    rows = re.findall(r"<tr><th scope=\"row\">(.*?)</th>(.*?)</tr>", table)
+    found = np.array([[float(value) for value in re.findall(r"<td>(.*?)</td>", row)] for _, row in rows])
+    expected = precision_recall_fscore_support(answers["label"], answers["logits"].argmax(1), zero_division=0)
+    np.testing.assert_allclose(found[:, :4], np.stack(expected, axis=1), atol=5e-5)
+
+
+def test_to_start_from_a_run_that_knows_what_is_held_out_is_refused(validated, tmp_path, capsys, monkeypatch):
+    other = tmp_path / "other"
+    other.mkdir()
+    notes = json.loads((validated[0] / "fold_0/data.json").read_text())
+    (other / "data.json").write_text(json.dumps({**notes, "contents": {**notes["contents"], "image": "0"}}))
+    monkeypatch.setattr("experiments.commands.cross_validate.run", refuse := Mock(side_effect=InputError("goes on")))
+    command = ["cross_validate", *SMALL, f"--workdir={tmp_path}/folds"]
+    assert launch.main([*command, f"--config.train.init_from={validated[0]}/fold_0"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "may have learned from the very examples that are held out" in line
+    refuse.assert_not_called()
+    assert launch.main([*command, f"--config.train.init_from={other}"]) == 2
+    assert "goes on" in capsys.readouterr().err
 
 
 def test_an_experiment_without_folds_is_refused(tmp_path):

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pathlib
+import shlex
 import shutil
 import sys
 
@@ -19,6 +20,7 @@ import launch
 from experiments.comparison import answers_of, pooled
 from experiments.predictor import load
 from experiments.report.answers import confusion_of
+from experiments.report.gather import gather
 from experiments.settings.flags import from_flags
 from jaxrec.output.workdir import owned
 
@@ -278,8 +280,9 @@ def test_a_run_that_is_going_on_was_stopped_or_diverged_says_so(tmp_path):
     run = made(tmp_path / "run", result=None)
     _, read = reported(tmp_path, run)
     assert "was stopped" in read.text
-    assert read.row("loss") == ["0.0500", "0.1000"]  # the newest of train and validation
-    assert "has no test" not in read.text
+    assert read.row("metric") == ["train", "validation"]
+    assert read.row("loss") == ["0.0500", "0.1000"]  # the newest of each
+    assert "it is not measured on test" in read.text
     (run / "nan_report.json").write_text(json.dumps({"step": 21, "tensors": {"Dense_0/kernel": {"nan": 3, "inf": 0}}}))
     _, read = reported(tmp_path, run)
     assert "step 21 is the first that is not finite (Dense_0/kernel)" in read.text
@@ -309,6 +312,49 @@ def test_seeds_are_told_by_mean_and_deviation(tmp_path):
     assert "n = 3" in read.text
     seeds = {curve["seed"] for curve in curves_of(read.held("charts")[0])}
     assert seeds == {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "words"),
+    [
+        ("fold", ["--config.fold.of=2", "--config.fold.number={}"], ["cross_validate", "--folds=2"]),
+        ("seed", ["--config.seed={}"], ["--seeds=2"]),
+    ],
+)
+def test_what_made_several_runs_makes_them_again_beside_their_folder(tmp_path, name, flags, words):
+    for number in range(2):
+        made(tmp_path / f"runs/{name}_{number}", "digits_cnn", *(flag.format(number) for flag in flags))
+    again = shlex.split(gather(f"{tmp_path}/runs").again)
+    assert again[:2] == ["python", "launch.py"]
+    assert again[-1] == f"--workdir={tmp_path}/runs_again"
+    assert set(words) < set(again)
+    config, _, _ = from_flags([word for word in again if word.startswith("--config")])
+    assert config == from_flags([f"--config={ROOT}/configs/digits_cnn.py"])[0]
+    (tmp_path / "one").mkdir()
+    again = shlex.split(gather(str(made(tmp_path / "one/run"))).again)
+    assert again[2:] == [f"--config={tmp_path}/one/run/config.json", f"--workdir={tmp_path}/one/run_again"]
+
+
+def test_runs_of_other_configs_are_no_seeds_and_folds_that_are_missing_are_said(tmp_path, capsys):
+    for seed in range(2):
+        flags = (f"--config.seed={seed}", f"--config.train.batch_size={8 + seed}")
+        made(tmp_path / f"mixed/seed_{seed}", "digits_cnn", *flags)
+        made(tmp_path / f"folds/fold_{seed}", "digits_cnn", "--config.fold.of=3", f"--config.fold.number={seed}")
+    assert launch.main(["report", f"{tmp_path}/mixed", f"--out={tmp_path}/mixed.html"]) == 2
+    assert "differ in more than their seed" in capsys.readouterr().err
+    _, read = reported(tmp_path, tmp_path / "folds")
+    assert "not all of its folds are there, it lacks 2 of 3" in read.text
+    assert "interval of the mean" not in read.text
+
+
+def test_numbers_by_class_are_rounded(tmp_path):
+    run = made(tmp_path / "run")
+    (run / "per_class_test.csv").write_text("class,precision,recall,examples\na,0.98766,1e-05,7\nb,nan,?,12345678\n")
+    _, read = reported(tmp_path, run)
+    assert [row[1:] for row in read.rows if row[0] in ("a", "b")] == [
+        ["0.9877", "0.0000", "7"],
+        ["nan", "?", "12345678"],
+    ]
 
 
 def test_runs_stand_side_by_side(tmp_path):
