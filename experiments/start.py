@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments import processes
-from experiments.settings.command_line import WITHOUT_JAX, call, takes
+from experiments.settings.command_line import OF_RUNS, WITHOUT_JAX, call, takes
 from experiments.settings.space import space_of
 from jaxrec.errors import InputError
 
@@ -63,10 +63,8 @@ def start(
 
 def _check_together(options: Any, command: str) -> None:
     """Raises InputError for flags that do not go together, or not with a command."""
-    several = ("processes", "cluster", "restarts")
-    given = [f"--{name}" for name in ("seeds", "fresh", "smoke", *several) if options[name].value]
-    given = [flag for flag in given if not (command and takes(command, flag.removeprefix("--")))]
-    given += ["--workdir"] * bool(command and options.workdir and not takes(command, "workdir"))
-    ways = [options.seeds, options.smoke, any(options[name].value for name in several)]
+    given = [name for name in OF_RUNS if options[name].value and not (command and takes(command, name))]
+    given = [f"--{name}" for name in given if command or name != "workdir"]
+    ways = [options.seeds, options.smoke, options.processes or options.cluster or options.restarts]
     if (given and command) or sum(map(bool, ways)) > 1:
         raise InputError(f"{' and '.join([*given, *[command] * bool(command)])} do not go together. Leave one out.")

@@ -46,6 +46,8 @@ def _flags(command: str) -> Iterator[str]:
     if not command or command_line.takes(command, "config"):
         yield from ("--config=", "--config.")
     for name in options:
+        if command and name in command_line.OF_RUNS and not command_line.takes(command, name):
+            continue
         if name == "space":
             yield "--space."
         else:

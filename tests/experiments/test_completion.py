@@ -39,6 +39,8 @@ CONFIG = "--config=configs/digits_cnn.py"
         (["verify"], "--run=conf", ["--run=configs/"]),
         ([CONFIG], "--platform=t", ["--platform=tpu"]),
         ([CONFIG], "--smo", ["--smoke"]),
+        (["cross_validate", CONFIG], "--s", []),  # neither --seeds nor --smoke
+        (["sweep", CONFIG], "--se", ["--seeds="]),
     ],
 )
 def test_what_may_follow(words, begun, expected, monkeypatch):
