@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import importlib.util
 import io
+import json
 import math
 import os
 import pathlib
@@ -96,7 +97,7 @@ def open_study(
     """Opens the study of a folder, or begins it.
 
     Raises:
-      InputError: the method needs what is not installed.
+      InputError: the method needs what is not installed, or the journal is damaged.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     file = folder / "study.journal"
@@ -107,12 +108,26 @@ def open_study(
     }
     with locked(folder / "lock"), quiet():
         _sampler(method, seed)
+        _check_journal(file)
         storage = JournalStorage(JournalFileBackend(str(file), lock_obj=Journal(file)))
         direction = {"max": "maximize", "min": "minimize"}[mode]
         study = optuna.create_study(
             storage=storage, study_name="sweep", direction=direction, load_if_exists=True, pruner=pruners[pruner]()
         )
     return Study(folder, mode, study, method, seed)
+
+
+def _check_journal(file: pathlib.Path) -> None:
+    """Raises InputError for a line that is no record; a last one that a kill has cut short, `Journal` takes away."""
+    lines = file.read_bytes().split(b"\n")[:-1] if file.exists() else []
+    for number, line in enumerate(lines, start=1):
+        try:
+            json.loads(line)
+        except ValueError:
+            raise InputError(
+                f"{file}, line {number}: is no record, so the file is damaged. Put it back as it was, or search in "
+                "another folder."
+            ) from None
 
 
 def work(

@@ -28,7 +28,7 @@ class Run(NamedTuple):
 
     Attributes:
       folder: of the run.
-      state: "running", "finished", "diverged" or "stopped".
+      state: "running", "finished", "diverged", "trained", to its last step and not measured then, or "stopped".
       step: the last one that is recorded.
       steps: of the whole run, where the config says it in steps.
       best: the metric of validation that chooses, and its best value so far; of a run without one None.
@@ -88,15 +88,15 @@ def below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 def look(folder: pathlib.Path) -> Run:
     """Reads a run's folder; what is damaged there counts as not there."""
     config, result = _json(folder / "config.json"), _json(folder / "result.json")
-    records = folder / "metrics.jsonl"
+    records, steps = folder / "metrics.jsonl", (config.get("train") or {}).get("steps")
     lines = records.read_bytes().splitlines() if records.exists() else []
     last = next(filter(None, map(_record, reversed(lines))), {})
     newest = max(_time(folder / name) for name in ("config.json", "lock", "metrics.jsonl", "result.json"))
     return Run(
         folder,
-        _state(folder, finished=bool(result)),
+        _state(folder, finished=bool(result), trained=steps is not None and last.get("step") == steps),
         last.get("step", 0),
-        (config.get("train") or {}).get("steps"),
+        steps,
         _best(lines, _monitor(config, result, last)),
         time.time() - newest,
         _size(folder),
@@ -113,12 +113,12 @@ def _by_number(name: str) -> list[str | int]:
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
-def _state(folder: pathlib.Path, *, finished: bool) -> str:
+def _state(folder: pathlib.Path, *, finished: bool, trained: bool) -> str:
     if _is_owned(folder / "lock"):
         return "running"
     if finished:
         return "finished"
-    return "diverged" if (folder / "nan_report.json").exists() else "stopped"
+    return "diverged" if (folder / "nan_report.json").exists() else "trained" if trained else "stopped"
 
 
 def _is_owned(lock: pathlib.Path) -> bool:

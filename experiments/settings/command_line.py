@@ -45,7 +45,11 @@ class _Options(flags.FlagValues):
 
     def __call__(self, argv: Sequence[str], known_only: bool = False) -> list[str]:
         """Reads the flags; returns the words that are none."""
-        return super().__call__([re.sub(r"^--?space\.(?=[^=]+=)", "--space=", word) for word in argv], known_only)
+        try:
+            return super().__call__([re.sub(r"^--?space\.(?=[^=]+=)", "--space=", word) for word in argv], known_only)
+        except flags.UnrecognizedFlagError as error:
+            near, allowed = did_you_mean(error.flagname, self), ", ".join(f"--{name}" for name in self)
+            raise InputError(f"--{error.flagname}: there is no such flag here.{near} There are: {allowed}.") from None
 
 
 def check_not_empty(argv: Sequence[str]) -> None:

@@ -346,7 +346,7 @@ def test_bad_input_is_one_line_before_anything_is_computed(run, pictures, tmp_pa
         ([f"--run={tmp_path}/begun", some], "has saved no checkpoint yet"),
         ([f"--run={other}", some], "config.json cannot be used today. config.gone"),
         ([here, some, f"--workdir={tmp_path}"], "--workdir and predict do not go together"),
-        ([here, some, "--tpo=3"], "Unknown command line flag 'tpo'"),
+        ([here, some, "--tpo=3"], "--tpo: there is no such flag here. Did you mean 'top'?"),
     ]:
         capsys.readouterr()
         assert launch.main(["predict", *words, *([out] if not any("--out" in word for word in words) else [])]) == 2

@@ -124,6 +124,11 @@ def test_a_thousand_runs_are_listed_in_seconds(tmp_path):
     assert time.perf_counter() - began < 10
 
 
+def test_a_run_that_came_to_its_last_step_and_was_not_measured_is_no_stopped_one(tmp_path):
+    """As trials of a search are, but for the winner."""
+    assert look(make(tmp_path / "a", accuracies=(0.5,) * 10))[1:4] == ("trained", 500, 500)
+
+
 def test_quiet_prints_errors_alone(tmp_path, capsys):
     assert launch.main(["runs", str(tmp_path), "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")

@@ -246,6 +246,20 @@ def test_what_was_tried_is_not_tried_again(tmp_path):
     assert len(study.ranked()) == 2
 
 
+def test_a_damaged_journal_is_named_and_left(tmp_path):
+    study = opened(tmp_path, method="random")
+    study.optuna.ask()
+    file = tmp_path / "study.journal"
+    whole = file.read_bytes()
+    for end in (b"gar{bage\n", b"gar{bage\n{}\n"):
+        file.write_bytes(whole + end)
+        with pytest.raises(InputError, match=rf"study.journal, line {len(whole.splitlines()) + 1}: is no record"):
+            opened(tmp_path, method="random")
+        assert file.read_bytes() == whole + end
+    file.write_bytes(whole + b'{"op')  # what a kill leaves
+    opened(tmp_path, method="random")
+
+
 def test_what_was_refused_is_not_tried_again(tmp_path):
     study, carried = opened(tmp_path, method="random"), []
 
