@@ -207,7 +207,7 @@ def missing_folds(name: str, folders: Sequence[pathlib.Path], configs: Sequence[
     if folders == [pathlib.Path(name)] or not _is_fold(folders[0]):
         return ""
     missing = sorted({*range(folds_of(configs[0]))} - {_fold(config) for config in configs})
-    return f"{', '.join(map(str, missing))} of {folds_of(configs[0])}" if missing else ""
+    return ", ".join(f"fold_{number}" for number in missing)
 
 
 def check_comparable(sides: Sequence[Side], split: str) -> None:

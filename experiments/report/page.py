@@ -12,6 +12,7 @@ from experiments.report.answers import Confusion, Seen
 from experiments.report.charts import Curves
 from experiments.report.gather import Subject, flat
 from jaxrec.errors import InputError
+from jaxrec.output.progress import text_of
 
 try:
     import jinja2
@@ -89,9 +90,9 @@ def rendered(page: Page) -> str:
 
 
 def _rounded(text: str) -> str:
-    """A number of a CSV in four decimals where it is none of whole ones; any other text as it is."""
+    """A number of a CSV as tables show it; whole ones and any other text as they are."""
     try:
-        return text if text.isdigit() else f"{float(text):.4f}"
+        return text if text.isdigit() else text_of(float(text))
     except ValueError:
         return text
 

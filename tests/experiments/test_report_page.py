@@ -343,7 +343,7 @@ def test_runs_of_other_configs_are_no_seeds_and_folds_that_are_missing_are_said(
     assert launch.main(["report", f"{tmp_path}/mixed", f"--out={tmp_path}/mixed.html"]) == 2
     assert "differ in more than their seed" in capsys.readouterr().err
     _, read = reported(tmp_path, tmp_path / "folds")
-    assert "not all of its folds are there, it lacks 2 of 3" in read.text
+    assert "not all of its folds are there, it lacks fold_2." in read.text
     assert "interval of the mean" not in read.text
 
 
@@ -352,7 +352,7 @@ def test_numbers_by_class_are_rounded(tmp_path):
     (run / "per_class_test.csv").write_text("class,precision,recall,examples\na,0.98766,1e-05,7\nb,nan,?,12345678\n")
     _, read = reported(tmp_path, run)
     assert [row[1:] for row in read.rows if row[0] in ("a", "b")] == [
-        ["0.9877", "0.0000", "7"],
+        ["0.9877", "1.0e-05", "7"],
         ["nan", "?", "12345678"],
     ]
 
