@@ -26,8 +26,9 @@ from experiments.comparison import (
     side_of,
     verdicts,
 )
+from jaxrec.errors import InputError
 from jaxrec.output.records import read
-from jaxrec.output.workdir import write_json
+from jaxrec.output.workdir import check_writable, read_json, write_json
 from jaxrec.types import Paths
 
 PANELS = 8  # of the picture, at most
@@ -47,16 +48,19 @@ def compare(*, runs: Paths, split: Literal["validation", "test"] = "test", out: 
       The exit code.
 
     Raises:
-      InputError: a run is not there, not finished, or was not measured on what the first one was.
+      InputError: a run is not there, not finished, or was not measured on what the first one was; or the files cannot
+        be written.
     """
+    _check_out(out)
     sides = [side_of(name) for name in dict.fromkeys(runs)]
     check_comparable(sides, split)
     console = Console(highlight=False, markup=False)
     metrics = {side.name: metrics_of(side, split) for side in sides}
     found: dict[str, Any] = {"split": split, "metrics": metrics, "configs": differing(sides)}
+    classify = sides[0].config["experiment"] == "classify"
+    right = right_of({side.name: answers_of_side(side, split) for side in sides}) if classify else {}
     console.print(_table(metrics, sides, split))
-    if sides[0].config["experiment"] == "classify":
-        right = right_of({side.name: answers_of_side(side, split) for side in sides})
+    if right:
         intervals = {name: interval(answers.mean(0)) for name, answers in right.items()}
         judged = verdicts(right)
         found["accuracy"] = {name: {"images": right[name].shape[1], **of._asdict()} for name, of in intervals.items()}
@@ -76,6 +80,14 @@ def compare(*, runs: Paths, split: Literal["validation", "test"] = "test", out: 
     _draw(pathlib.Path(f"{out}.png"), sides)
     console.print(f"Written: {out}.json and {out}.png", soft_wrap=True)
     return 0
+
+
+def _check_out(out: str) -> None:
+    """Raises InputError where the files cannot be written, or one is there that is no comparison: a run's own, say."""
+    file = pathlib.Path(f"{out}.json")
+    check_writable(file, "--out")
+    if file.exists() and not {"split", "metrics", "configs"} <= set(read_json(file)):
+        raise InputError(f"--out={out}: {file} is there and is no comparison. Name another file.")
 
 
 def said(first: str, second: str, one: Verdict) -> str:

@@ -1,6 +1,5 @@
 """Why a run's network answers as it does: maps of images, and the training images that it finds most alike."""
 
-import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -21,6 +20,7 @@ from jaxrec.data import transforms
 from jaxrec.data.batches import Dataset
 from jaxrec.errors import InputError, did_you_mean
 from jaxrec.output.report import write_csv
+from jaxrec.output.workdir import check_writable
 from jaxrec.types import Array, Count, Names, Paths, Seed, Whole
 
 BATCH = 256  # images at once, where a whole split is looked at
@@ -75,8 +75,7 @@ def explain(
     folder = pathlib.Path(run)
     file = pathlib.Path(out) if out else folder / ("explain_images" if images else f"explain_{split}_{pick}")
     config, notes = config_of(folder, "--run"), notes_of(folder, "--run")
-    if not os.access(file.parent, os.W_OK):  # found out before anything is computed
-        raise InputError(f"--out={file}: cannot be written. Name another file, in a folder that is there.")
+    check_writable(file.with_suffix(".png"), "--out")  # found out before anything is computed
     own = None
     if not images or neighbours or "shape" not in notes:
         own = data_of(folder, config, notes)

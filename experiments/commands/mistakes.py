@@ -1,6 +1,5 @@
 """What a recogniser gets wrong: its worst losses, the classes that it confuses, and labels that are likely errors."""
 
-import os
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
@@ -16,6 +15,7 @@ from jaxrec.metrics.label_errors import label_errors
 from jaxrec.output.console import plain_console
 from jaxrec.output.pictures import captioned, contact_sheet
 from jaxrec.output.report import write_csv
+from jaxrec.output.workdir import check_writable
 from jaxrec.types import Count
 
 ACROSS = 8  # images of a pair that are shown
@@ -58,8 +58,8 @@ def mistakes(
     """
     folder = pathlib.Path(run)
     file = pathlib.Path(out) if out else folder / f"mistakes_{split}"
-    if folder.is_dir() and not os.access(file.parent, os.W_OK):  # found out before anything is computed
-        raise InputError(f"--out={file}: cannot be written. Name another file, in a folder that is there.")
+    if folder.is_dir():
+        check_writable(file.with_suffix(".csv"), "--out")  # found out before anything is computed
     answers = _answers(run, split)
     found, classes = answers.evaluation, answers.evaluation.notes["classes"]
     if found.several:
@@ -130,6 +130,10 @@ def _answers(run: str, split: str) -> Answers:
     """What a run answers, or what the runs of a cross-validation answer to what each of them held out."""
     folders = folders_of(run)
     if folders == [pathlib.Path(run)]:
+        if split == "test" and folders[0].is_dir() and not (folders[0] / "result.json").exists():
+            raise InputError(
+                f"--run={run}: is not finished, and test is read once, after training. Take --split=validation."
+            )
         return answers_of(folders[0], split)
     side = side_of(run)
     if side.seeds:

@@ -1,6 +1,5 @@
 """One page about runs, for somebody else: it needs a browser, and nothing besides."""
 
-import os
 import pathlib
 import warnings
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from experiments.report.gather import Subject, gather, table
 from jaxrec.errors import InputError
 from jaxrec.output.console import plain_console
 from jaxrec.output.report import by_class
+from jaxrec.output.workdir import check_writable
 from jaxrec.types import Count, Names, Paths
 
 LARGEST = 5_000_000  # bytes of a page
@@ -42,8 +42,9 @@ def report(*, runs: Paths, out: str = "report.html", mistakes: Count = 8, method
     from experiments.report import charts, page  # libraries of an extra
 
     file = pathlib.Path(out)
-    if file.is_dir() or not os.access(file.parent, os.W_OK):
-        raise InputError(f"--out={out}: cannot be written. Name a file in a folder that is there.")
+    if file.suffix != ".html":  # nothing that a run has written
+        raise InputError(f"--out={out}: is a page. Name a file that ends in .html.")
+    check_writable(file, "--out")
     subjects = [gather(name) for name in dict.fromkeys(runs)]
     found = [_asked(subject, len(subjects), mistakes, methods) for subject in subjects]
     shown = page.Page(subjects, charts.curves(subjects), [one for one, _ in found], *_judged(subjects, found))

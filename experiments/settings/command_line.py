@@ -36,7 +36,7 @@ COMMANDS = (
     "completion",
 )
 WITHOUT_JAX = ("completion", "runs")  # commands for which JAX is not started
-OF_RUNS = ("seeds", "fresh", "smoke", "processes", "cluster", "restarts", "workdir")  # flags that not each command takes
+OF_RUNS = ("seeds", "fresh", "smoke", "processes", "cluster", "restarts", "workdir")  # not each command takes them
 GIVEN = ("config", "workdir")  # arguments that are no flags of the command's own
 
 

@@ -10,6 +10,7 @@ import pathlib
 import platform
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
@@ -123,6 +124,17 @@ def read_json(file: pathlib.Path, kind: type = dict, keys: Mapping[str, type] = 
         if not isinstance(value.get(key), wanted):
             raise InputError(f"{file}: {key!r} is no {wanted.__name__}. {REMEDY}")
     return value
+
+
+def check_writable(file: pathlib.Path, flag: str) -> None:
+    """Raises InputError, beginning with the flag that names it, for a file that cannot be written. None is left."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=file.parent):
+            why = "that is a folder" if file.is_dir() else ""
+    except OSError as error:
+        why = error.strerror
+    if why:
+        raise InputError(f"{flag}={file}: cannot be written ({why}). Name another file, in a folder that is there.")
 
 
 def write_json(file: pathlib.Path, value: Any) -> None:

@@ -256,6 +256,20 @@ def test_what_was_not_measured_on_the_same_is_refused(trained, tmp_path, capsys,
     assert said in line
 
 
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [("run/config", "is no comparison"), ("no/such", "cannot be written"), ("/proc/c", "cannot be written")],
+)
+def test_no_file_of_a_run_is_written_over(trained, tmp_path, capsys, out, said):
+    run = copied(trained / "slow", tmp_path / "run")
+    before = (run / "config.json").read_bytes()
+    assert launch.main(["compare", str(run), f"--out={tmp_path / out}"]) == 2
+    shown = capsys.readouterr()
+    assert said in shown.err
+    assert "accuracy" not in shown.out  # found out before anything is said
+    assert (run / "config.json").read_bytes() == before
+
+
 def test_other_images_of_the_same_data_are_refused(trained, tmp_path, capsys):
     other = copied(trained / "slow", tmp_path / "other")
     data = json.loads((other / "config.json").read_text())["data"]

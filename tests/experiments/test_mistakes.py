@@ -89,3 +89,9 @@ def test_what_cannot_be_said_is_refused(planted, change, said, tmp_path, capsys)
 def test_a_folder_without_a_run_is_refused(tmp_path, capsys):
     assert launch.main(["mistakes", f"--run={tmp_path}/none"]) == 2
     assert "no run is there" in capsys.readouterr().err
+
+
+def test_the_test_split_of_a_run_that_goes_on_is_not_read(tmp_path, capsys):
+    (tmp_path / "config.json").write_text("{}")
+    assert launch.main(["mistakes", f"--run={tmp_path}"]) == 2
+    assert "is not finished, and test is read once, after training" in capsys.readouterr().err

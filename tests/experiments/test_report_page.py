@@ -412,6 +412,8 @@ def test_what_cannot_be_reported_is_one_line(tmp_path, capsys, monkeypatch):
     for words, said in (
         ([tmp_path / "nowhere"], "no run is there"),
         ([run, f"--out={tmp_path}/no/such/report.html"], "cannot be written"),
+        ([run, f"--out={tmp_path}/run/config.json"], "Name a file that ends in .html"),
+        ([run, "--out=/proc/report.html"], "cannot be written"),
         ([run, "--mistakes=0"], "mistakes"),
     ):
         assert launch.main(["report", *map(str, words)]) == 2

@@ -251,11 +251,11 @@ def test_a_damaged_journal_is_named_and_left(tmp_path):
     study.optuna.ask()
     file = tmp_path / "study.journal"
     whole = file.read_bytes()
-    for end in (b"gar{bage\n", b"gar{bage\n{}\n"):
-        file.write_bytes(whole + end)
+    for damage in (b"gar{bage\n", b"gar{bage\n{}\n"):
+        file.write_bytes(whole + damage)
         with pytest.raises(InputError, match=rf"study.journal, line {len(whole.splitlines()) + 1}: is no record"):
             opened(tmp_path, method="random")
-        assert file.read_bytes() == whole + end
+        assert file.read_bytes() == whole + damage
     file.write_bytes(whole + b'{"op')  # what a kill leaves
     opened(tmp_path, method="random")
 
