@@ -39,6 +39,7 @@ CLAIMS = {
         lambda found: found["error"] < found["error_of_the_mean_image"] / 2 and found["perplexity"] > 8,
     ),
 }
+SLOW = ("byol", "distillation", "lora", "segmentation")  # ten seconds each
 
 
 def test_every_example_makes_a_claim():
@@ -55,7 +56,11 @@ def test_an_example_is_short_and_stands_on_the_library_alone(path):
     assert not [module for module in modules if module.startswith("experiments")]
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[pytest.mark.slow] * (path.stem in SLOW)) for path in EXAMPLES],
+    ids=lambda path: path.stem,
+)
 def test_an_example_shows_what_it_says(path, one_device, monkeypatch):
     # Eight devices of one CPU take up to five times as long, and give the same: tests/engine/test_sharding.py.
     monkeypatch.setattr("jaxrec.engine.program.data_parallel", lambda: one_device)

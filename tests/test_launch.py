@@ -61,7 +61,8 @@ def test_a_piped_run_is_short_and_plain(finished):
     assert len(done.stdout.splitlines()) < 60
     assert "\r" not in done.stdout
     assert "\x1b" not in done.stdout
-    assert done.stderr == ""
+    # Beside other work the devices may have waited, and a run says so.
+    assert [line for line in done.stderr.splitlines() if "The devices waited for data" not in line] == []
 
 
 def test_a_run_leaves_its_records(finished):
@@ -276,7 +277,7 @@ def test_bad_command_lines_end_with_code_2_and_one_line(capsys, tmp_path):
     file.write_text("")
     for flags, said in [
         (["--config=configs/nothing.py"], "no such .py or .json file"),
-        ([*SMALL, "--config.train.steps=2", "--wrkdir=x"], "Did you mean: workdir"),
+        ([*SMALL, "--config.train.steps=2", "--wrkdir=x"], "Did you mean 'workdir'"),
         ([*SMALL, "--config.train.steps=2", "--platform=gup"], "cpu|gpu|tpu"),
         ([*SMALL, "--config.train.steps=2", "train"], "Unknown command 'train'"),
         ([*SMALL, "--config.train.steps=2", "--config.train.batch_size=12"], "batch_size = 12"),

@@ -141,8 +141,6 @@ def test_what_says_nothing_is_refused_in_a_line(flags, said, tmp_path, capsys):
 
 
 def test_a_report_tells_classes_of_all_folds_and_whose_mistakes_it_shows(validated, tmp_path):
-    pytest.importorskip("altair", reason="needs pip install -e '.[report]'")
-    pytest.importorskip("vl_convert", reason="needs pip install -e '.[report]'")
     folder, answers = validated[0], out_of_fold(validated[0])
     assert launch.main(["report", str(folder), f"--out={tmp_path}/r.html", "--mistakes=1", "--methods=gradient"]) == 0
     text = (tmp_path / "r.html").read_text()

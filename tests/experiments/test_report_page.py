@@ -13,6 +13,7 @@ import sys
 
 import numpy as np
 import pytest
+import vl_convert
 from PIL import Image
 from sklearn.metrics import confusion_matrix
 
@@ -23,9 +24,6 @@ from experiments.report.answers import confusion_of
 from experiments.report.gather import gather
 from experiments.settings.flags import from_flags
 from jaxrec.output.workdir import owned
-
-pytest.importorskip("altair", reason="needs pip install -e '.[report]'")
-vl_convert = pytest.importorskip("vl_convert", reason="needs pip install -e '.[report]'")
 
 ROOT = pathlib.Path(__file__).parents[2]
 HOSTILE = ("<script>alert(1)</script>", "b & b", '"c"')

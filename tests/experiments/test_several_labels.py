@@ -75,7 +75,7 @@ def test_images_of_several_labels_can_be_mixed(data):
     _, measured = jax.eval_shape(
         experiment.task.train_step, jax.eval_shape(experiment.task.init, key, batch), batch, key
     )
-    assert measured.keys() == {"loss", "accuracy"}
+    assert measured.keys() == {"loss", "accuracy", "gradient"}
 
 
 @pytest.mark.parametrize(
