@@ -254,7 +254,7 @@ def test_sigterm_to_one_process_stops_all_at_one_step(process_id, longer, tmp_pa
     same_to_the_bit(longer, tmp_path / "run")
 
 
-@pytest.mark.slow
+@LONG  # failed in 2 of 13 runs, once by time and once by its exit code: docs/results.md
 def test_a_run_goes_on_in_another_number_of_processes(longer, tmp_path):
     flags = (*LONGER, f"--workdir={tmp_path}/run")
     for processes, step in ((1, 100), (2, 250), (4, 400)):
