@@ -3,7 +3,6 @@
 Images are scaled by what the run has noted, never by the data at hand.
 """
 
-import os
 import pathlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +25,7 @@ from jaxrec.engine.evaluation import evaluator
 from jaxrec.engine.lowering import placer
 from jaxrec.errors import InputError
 from jaxrec.metrics import Metrics, Rows
+from jaxrec.output.workdir import why_not_written
 from jaxrec.sharding import data_parallel
 from jaxrec.tasks.task import State
 from jaxrec.types import Array, Batch
@@ -58,9 +58,9 @@ class Evaluation(NamedTuple):
         return several_labels(self.config, self.notes)
 
 
-def check_writable(folder: pathlib.Path, what: str) -> None:
+def check_takes_results(folder: pathlib.Path, what: str) -> None:
     """Raises InputError where a run is there and its folder, where results go, cannot be written."""
-    if folder.exists() and not os.access(folder, os.W_OK):
+    if folder.is_dir() and why_not_written(folder / "results"):
         raise InputError(f"{what} = '{folder}': results go there, and it cannot be written. Copy the run elsewhere.")
 
 

@@ -146,7 +146,7 @@ def test_the_results_of_the_readme_are_those_of_the_results_page():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not find_spec("sphinx"), reason="the extra docs is not installed")
+@pytest.mark.skipif(not find_spec("sphinx"), reason="needs pip install -e '.[docs]'")
 def test_the_site_builds_without_a_warning_and_has_every_public_name(tmp_path):
     shutil.copytree(ROOT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("api"))
     shutil.copy(ROOT / "README.md", tmp_path)

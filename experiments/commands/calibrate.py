@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 from rich.table import Table
 
-from experiments.evaluation import check_writable, evaluation_of
+from experiments.evaluation import check_takes_results, evaluation_of
 from experiments.predictor import CALIBRATION
 from jaxrec.errors import InputError
 from jaxrec.metrics.calibration import (
@@ -38,7 +38,7 @@ def calibrate(*, run: str) -> int:
       InputError: there is no such run, it has no validation split, or it has diverged.
     """
     folder = pathlib.Path(run)
-    check_writable(folder, "--run")
+    check_takes_results(folder, "--run")
     found = evaluation_of(folder, "--run")
     if found.several:
         raise InputError(f"--run = '{run}': several labels for each image; calibration is of one. Take another run.")

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from experiments.classify import ONE_LABEL, SEVERAL_LABELS
 from experiments.corruptions import at_strength, corruption
-from experiments.evaluation import Evaluation, check_writable, evaluation_of
+from experiments.evaluation import Evaluation, check_takes_results, evaluation_of
 from experiments.settings.flags import literal
 from experiments.settings.schema import check
 from experiments.stored import notes_of, recogniser_of
@@ -49,7 +49,7 @@ def evaluate(
     folder = pathlib.Path(run)
     for name in corrupt or ():
         corruption(name)
-    check_writable(folder, "--run")
+    check_takes_results(folder, "--run")
     section = _section(folder, data, split) if data else None
     found = evaluation_of(folder, "--run", section, f"--data={data}")
     if corrupt and not found.notes.get("unit_range", True):

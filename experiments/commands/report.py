@@ -39,8 +39,12 @@ def report(*, runs: Paths, out: str = "report.html", mistakes: Count = 8, method
     Raises:
       InputError: a run is not there or damaged, the file cannot be written, or a library that draws is not installed.
     """
-    from experiments.report import charts, page  # libraries of an extra
-
+    try:
+        from experiments.report import charts, page
+    except ModuleNotFoundError as error:
+        if error.name not in ("altair", "jinja2", "vl_convert"):
+            raise
+        raise InputError("A report needs Altair, Jinja2 and vl-convert: pip install -e '.[report]'.") from None
     file = pathlib.Path(out)
     if file.suffix != ".html":  # nothing that a run has written
         raise InputError(f"--out={out}: is a page. Name a file that ends in .html.")

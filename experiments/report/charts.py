@@ -4,16 +4,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import altair as alt
 import numpy as np
 
 from experiments.comparison import in_order
 from experiments.report.gather import Subject, is_number
-from jaxrec.errors import InputError
-
-try:
-    import altair as alt
-except ImportError:
-    raise InputError("A report needs Altair, Jinja2 and vl-convert: pip install -e '.[report]'.") from None
 
 POINTS = 8_000  # of all curves together: more would take seconds to draw
 MOST, FEWEST = 250, 40  # of a curve

@@ -144,9 +144,14 @@ def _unfinished(run: Run) -> Iterator[str]:
     if run.state == "finished":
         return
     recorded = f"step {run.step:,}, recorded {age(run.seconds)} ago" if run.step else "nothing is recorded yet"
-    state = {"running": "is going on", "stopped": "was stopped, and the same command goes on with it"}
+    state = {
+        "running": "is going on",
+        "stopped": "was stopped, and the same command goes on with it",
+        "trained": "came to its last step, and the same command measures it",
+        "diverged": "diverged",
+    }
     yield (
-        f"{run.folder} {state.get(run.state, 'diverged')}: {recorded}. Its numbers are the newest that are recorded, "
+        f"{run.folder} {state[run.state]}: {recorded}. Its numbers are the newest that are recorded, "
         "and it is not measured on test."
     )
     if run.state == "diverged":

@@ -7,18 +7,14 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jinja2
+import vl_convert
+
 from experiments.comparison import FEWEST, FLOOR, LEVEL, cell, differing, in_order, metrics_of
 from experiments.report.answers import Confusion, Seen
 from experiments.report.charts import Curves
 from experiments.report.gather import Subject, flat
-from jaxrec.errors import InputError
 from jaxrec.output.progress import text_of
-
-try:
-    import jinja2
-    import vl_convert
-except ImportError:
-    raise InputError("A report needs Altair, Jinja2 and vl-convert: pip install -e '.[report]'.") from None
 
 HERE = pathlib.Path(__file__).parent
 MOST_CLASSES = 30  # of a confusion that is a matrix; of more the cells that are mistakes are listed

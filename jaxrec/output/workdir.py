@@ -126,14 +126,18 @@ def read_json(file: pathlib.Path, kind: type = dict, keys: Mapping[str, type] = 
     return value
 
 
-def check_writable(file: pathlib.Path, flag: str) -> None:
-    """Raises InputError, beginning with the flag that names it, for a file that cannot be written. None is left."""
+def why_not_written(file: pathlib.Path) -> str:
+    """Why a file cannot be written, or "" where it can; it is not touched, and none is left."""
     try:
         with tempfile.NamedTemporaryFile(dir=file.parent):
-            why = "that is a folder" if file.is_dir() else ""
+            return "that is a folder" if file.is_dir() else ""
     except OSError as error:
-        why = error.strerror
-    if why:
+        return error.strerror
+
+
+def check_writable(file: pathlib.Path, flag: str) -> None:
+    """Raises InputError, beginning with the flag that names it, for a file that cannot be written."""
+    if why := why_not_written(file):
         raise InputError(f"{flag}={file}: cannot be written ({why}). Name another file, in a folder that is there.")
 
 

@@ -84,6 +84,8 @@ def from_apply(
         params, opt_state, (extra, means), grads = descend(
             lambda params: taken(params, state.collections, batch, key), tx, state.params, state.opt_state
         )
+        if "gradient" in means:
+            raise InputError("The loss gives a value called gradient, as the gradient's norm is. Call it otherwise.")
         return State(state.step + 1, params, opt_state, extra), {**means, "gradient": norm(grads)}
 
     def eval_step(state: State, batch: Batch, key: Key) -> Metrics:

@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import json
-import os
 import pathlib
 
 import jax
@@ -282,7 +281,7 @@ def test_bad_input_is_one_line(run, digits, tmp_path, capsys):
 
 
 def test_a_folder_that_cannot_be_written_is_found_before_anything_is_read(run, monkeypatch, capsys):
-    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(evaluation, "why_not_written", lambda _: "Permission denied")
     monkeypatch.setattr(evaluation, "images_of", lambda *_, **__: pytest.fail("the data were read"))
     for command in ("evaluate", "calibrate"):
         assert launch.main([command, f"--run={run}"]) == 2

@@ -23,6 +23,7 @@ from experiments.predictor import load
 from experiments.report.answers import confusion_of
 from experiments.report.gather import gather
 from experiments.settings.flags import from_flags
+from jaxrec.output.records import read as records_of
 from jaxrec.output.workdir import owned
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -281,6 +282,13 @@ def test_a_run_that_is_going_on_was_stopped_or_diverged_says_so(tmp_path):
     assert read.row("metric") == ["train", "validation"]
     assert read.row("loss") == ["0.0500", "0.1000"]  # the newest of each
     assert "it is not measured on test" in read.text
+    whole = (run / "config.json").read_text()
+    config, last = json.loads(whole), list(records_of(run / "metrics.jsonl"))[-1]["step"]
+    (run / "config.json").write_text(json.dumps({**config, "train": {**config["train"], "steps": last}}))
+    _, read = reported(tmp_path, run)
+    assert "came to its last step" in read.text
+    assert "diverged" not in read.text
+    (run / "config.json").write_text(whole)
     (run / "nan_report.json").write_text(json.dumps({"step": 21, "tensors": {"Dense_0/kernel": {"nan": 3, "inf": 0}}}))
     _, read = reported(tmp_path, run)
     assert "step 21 is the first that is not finite (Dense_0/kernel)" in read.text

@@ -65,6 +65,12 @@ def test_the_gradient_s_norm_is_a_metric():
     np.testing.assert_allclose(metrics["gradient"], 5, rtol=1e-6)
 
 
+def test_a_loss_s_own_value_is_not_taken_for_the_gradient_s_norm():
+    loss = lambda out, batch: {"loss": jnp.square(out - 3), "gradient": out}  # noqa: E731
+    with pytest.raises(InputError, match="The loss gives a value called gradient"):
+        step_of(from_apply(start, constant, loss, optax.sgd(RATE)), batch_of())
+
+
 def test_the_linen_adapter_is_that():
     model, batch = MLP(widths=(4,), classes=3), batch_of()
     adapted = from_apply(*linen(model), losses.softmax_cross_entropy, optax.sgd(RATE))
