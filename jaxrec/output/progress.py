@@ -1,7 +1,7 @@
 """What a run shows while it goes: a live line and a table on a terminal, plain lines anywhere else."""
 
 import math
-import sys
+import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -72,8 +72,10 @@ class ProgressLine:
             if any("train/" not in name for name in moment.scalars):
                 self._show_row(moment, rate.partition(" ")[0])
             self._live.update(self._line, refresh=True)
+        # Where what a run shows is thrown away, as by --quiet, its warnings are not.
+        seen = Console(stderr=True) if getattr(self._console.file, "name", "") == os.devnull else self._console
         for warning in moment.warnings:
-            print(f"step {moment.step}: {warning}", file=sys.stderr, flush=True)  # seen where the rest is not
+            seen.print(f"step {moment.step}: {warning}", highlight=False, markup=False, soft_wrap=True)
 
     def _few(self, scalars: Mapping[str, float]) -> list[str]:
         """The names of the scalars in a plain line, split by split."""

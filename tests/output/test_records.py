@@ -1,5 +1,6 @@
 """What a run writes and shows."""
 
+import contextlib
 import errno
 import io
 import json
@@ -205,10 +206,17 @@ def test_a_terminal_of_any_width_gets_step_bar_rate_and_time_and_what_metrics_fi
     assert [row[match.end() - 1] != " " for match in re.finditer(r"\S+", head)] == [True] * len(head.split())
 
 
-def test_a_warning_has_a_line_of_its_own(capsys):
-    with ProgressLine(100, console=Console(file=io.StringIO())) as progress:
+def test_a_warning_has_a_line_of_its_own():
+    file = io.StringIO()
+    with ProgressLine(100, console=Console(file=file)) as progress:
         progress(moment(10, train_loss=1.0)._replace(warnings=["The samples are all alike."]))
-    assert capsys.readouterr().err == "step 10: The samples are all alike.\n"
+    assert "step 10: The samples are all alike.\n" in file.getvalue()
+
+
+def test_a_warning_is_seen_where_nothing_else_is(capsys):
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), ProgressLine(100) as progress:
+        progress(moment(10, train_loss=1.0)._replace(warnings=["The samples are all alike."]))
+    assert capsys.readouterr() == ("", "step 10: The samples are all alike.\n")
 
 
 def test_of_many_metrics_the_line_shows_loss_and_accuracy():
