@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from experiments.settings.make import make
 from experiments.settings.specs import OptimizerSpec, ScalarOrSchedule, named
+from jaxrec.engine.lowering import lower
 from jaxrec.errors import InputError
 from jaxrec.optim import optimizers
 from jaxrec.types import Count, Factors, NonNegative, Pattern, Positive, Rate, Share
@@ -93,9 +95,11 @@ def rate_of(section: Mapping[str, Any], *, steps: int, each: int = 1) -> optax.S
       each: of its steps are one of the run.
     """
     rate = section["learning_rate"]
+    if not isinstance(rate, Mapping):
+        return None if rate is None else lambda step: rate
     # Compiled: operation by operation the first call takes most of a second.
-    schedule = jax.jit(_schedule(rate, steps)) if isinstance(rate, Mapping) else lambda step: rate
-    return None if rate is None else lambda step: schedule(step * each)
+    schedule = lower(_schedule(rate, steps), np.int32(0), place=lambda peak: peak).compile()
+    return lambda step: schedule(np.int32(step * each))
 
 
 def _schedule(section: Mapping[str, Any], steps: int) -> optax.Schedule:
