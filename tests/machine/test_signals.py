@@ -81,7 +81,8 @@ def test_a_process_that_is_about_to_end_has_its_own_code():
 
 
 def test_time_in_which_a_process_was_stopped_is_not_its_time():
-    program = "a, b = signals.clock(), time.perf_counter()\nwhile time.perf_counter() < b + 2: time.sleep(0.01)\n"
+    program = f"a, b = signals.clock(), time.perf_counter()\n{READY}"
+    program += "while time.perf_counter() < b + 2: time.sleep(0.01)\n"
     program += "time.sleep(0.5)\n"  # the thread that hears of it may come later than this one
     program += "print(signals.clock() - a, time.perf_counter() - b)"
     *_, shown, errors = answer(program, signal.SIGSTOP, *[0] * 14, signal.SIGCONT)
