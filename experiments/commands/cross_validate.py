@@ -8,8 +8,8 @@ import numpy as np
 
 from experiments.commands.repeat import spread, table_of_spread
 from experiments.commands.run import run
-from experiments.comparison import Answers, answers_of, pooled
 from experiments.experiment import prepare
+from experiments.sides import Answers, answers_of, pooled
 from experiments.stored import notes_of
 from jaxrec.errors import InputError
 from jaxrec.output.console import plain_console

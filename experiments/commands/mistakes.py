@@ -7,8 +7,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from experiments.commands.explain import floats_of
-from experiments.comparison import Answers, answers_of, answers_of_side, folders_of, side_of
 from experiments.heat_maps import rgb_of
+from experiments.sides import Answers, answers_of, answers_of_side, folders_of, side_of
 from jaxrec.errors import InputError
 from jaxrec.metrics.calibration import softmax
 from jaxrec.metrics.label_errors import label_errors

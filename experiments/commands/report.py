@@ -5,10 +5,11 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.commands.compare import said
-from experiments.comparison import Answers, answers_of, check_comparable, pooled, right_of, verdicts
+from experiments.comparison import said
 from experiments.report import answers, pictures
 from experiments.report.gather import Subject, gather, table
+from experiments.sides import Answers, answers_of, check_comparable, pooled, right_of
+from experiments.significance import verdicts
 from jaxrec.errors import InputError
 from jaxrec.output.console import plain_console
 from jaxrec.output.report import by_class

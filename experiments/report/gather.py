@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from experiments.commands.runs import Run, age, look
-from experiments.comparison import Side, check_one_config, folders_of, folds_of, missing_folds
 from experiments.diverged import REPORT
 from experiments.settings.flags import from_flags
+from experiments.sides import Side, check_one_config, folders_of, folds_of, missing_folds
 from experiments.stored import config_of, notes_of, result_of
 from jaxrec.errors import InputError
 from jaxrec.output.records import read

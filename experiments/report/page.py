@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 import jinja2
 import vl_convert
 
-from experiments.comparison import FEWEST, FLOOR, LEVEL, cell, differing, in_order, metrics_of
+from experiments.comparison import FLOOR, cell, in_order
 from experiments.report.answers import Confusion, Seen
 from experiments.report.charts import Curves
 from experiments.report.gather import Subject, flat
+from experiments.sides import differing
+from experiments.significance import FEWEST, LEVEL, metrics_of
 from jaxrec.output.progress import text_of
 
 HERE = pathlib.Path(__file__).parent

@@ -18,11 +18,11 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix
 
 import launch
-from experiments.comparison import answers_of, pooled
 from experiments.predictor import load
 from experiments.report.answers import confusion_of
 from experiments.report.gather import gather
 from experiments.settings.flags import from_flags
+from experiments.sides import answers_of, pooled
 from jaxrec.output.records import read as records_of
 from jaxrec.output.workdir import owned
 
