@@ -1,13 +1,15 @@
 """A comparison in tables and words: the order of its metrics, their cells, verdicts."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from experiments.sides import Side
+from experiments.sides import Side, differing
 from experiments.significance import LEVEL, Interval, Verdict
 from jaxrec.output.progress import text_of
+from jaxrec.trees import has
 
 FLOOR = "real_"  # how metrics begin that are of real images in the place of generated ones
+NOT_THERE = "(not there)"  # in the place of a value that a config has no key for
 
 
 def in_order(names: Iterable[str], side: Side) -> list[str]:
@@ -25,6 +27,17 @@ def cell(of: Mapping[str, Any] | None) -> str:
     deviation = "" if of["std"] is None else f" ± {text_of(of['std'])}"
     interval = "" if of["interval"] is None else f" [{', '.join(map(text_of, of['interval']))}]"
     return f"{text_of(of['mean'])}{deviation}{interval}"
+
+
+def differing_in_words(sides: Sequence[Side]) -> dict[str, list[str]]:
+    """What `differing` finds, as tables show it: values as Python writes them, or that a side has no such key."""
+    return {
+        key: [
+            repr(value) if has({"config": side.config}, key) else NOT_THERE
+            for side, value in zip(sides, values, strict=True)
+        ]
+        for key, values in differing(sides).items()
+    }
 
 
 def said(first: str, second: str, one: Verdict) -> str:

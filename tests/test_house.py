@@ -147,7 +147,7 @@ def test_experiments_import_the_library_and_each_other(path):
 
 
 def test_a_comparison_is_sides_then_statistics_then_words():
-    """Which runs are on a side knows no statistics, and these know no tables: each of the three imports those before it."""
+    """Each of the three imports those before it: sides know no statistics, and these no tables."""
     parts = [f"experiments.{name}" for name in ("sides", "significance", "comparison")]
     for place, part in enumerate(parts):
         tree = parse(ROOT / f"{part.replace('.', '/')}.py")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from experiments.comparison import FLOOR, cell, in_order, said, share
+from experiments.comparison import FLOOR, cell, differing_in_words, in_order, said, share
 from experiments.sides import Side, answers_of_side, check_comparable, differing, right_of, side_of
 from experiments.significance import FEWEST, LEVEL, interval, metrics_of, verdicts
 from jaxrec.errors import InputError
@@ -60,7 +60,7 @@ def compare(*, runs: Paths, split: Literal["validation", "test"] = "test", out: 
         if len(judged) > 1:
             console.print("Each p is corrected for the number of its kind (Holm).")
     if found["configs"]:
-        console.print(_differing(found["configs"], sides))
+        console.print(_differing(sides))
     write_json(pathlib.Path(f"{out}.json"), found)
     _draw(pathlib.Path(f"{out}.png"), sides)
     console.print(f"Written: {out}.json and {out}.png", soft_wrap=True)
@@ -90,12 +90,12 @@ def _table(metrics: Mapping[str, Mapping[str, Any]], sides: Sequence[Side], spli
     return table
 
 
-def _differing(configs: Mapping[str, Sequence[Any]], sides: Sequence[Side]) -> Table:
+def _differing(sides: Sequence[Side]) -> Table:
     table = Table("what differs", title_justify="left")
     for side in sides:
         table.add_column(side.name, overflow="fold")
-    for key, values in configs.items():
-        table.add_row(key, *map(repr, values))
+    for key, values in differing_in_words(sides).items():
+        table.add_row(key, *values)
     return table
 
 

@@ -16,7 +16,7 @@ from experiments.stored import config_of, notes_of, result_of
 from jaxrec.errors import InputError
 from jaxrec.output.records import read
 from jaxrec.output.workdir import read_json
-from jaxrec.trees import differences
+from jaxrec.trees import differences, has
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"  # the house's own, which it can run without being asked to
 BAD_TENSORS = 5  # that a diverged run is told by
@@ -175,17 +175,12 @@ def _changed(subject: Subject) -> Iterator[tuple[str, Any, Any]]:
         apart = "fold" if subject.side.folds else "seed" if subject.side.seeds else ""
         config = _plain(subject.side.config)
         for key, old, new in differences(_plain(defaults), config):
-            if key.partition(".")[0] != apart and _has(config, key):  # a network of another name lacks others
+            if key.partition(".")[0] != apart and has(config, key):  # a network of another name lacks others
                 yield key, old, new
         return
     for word in words:
         if found := re.match(r"--?config\.([^=]+)=(.*)", word, re.DOTALL):
             yield found[1], None, found[2]
-
-
-def _has(config: Any, key: str) -> bool:
-    first, _, rest = key.partition(".")
-    return isinstance(config, Mapping) and first in config and (not rest or _has(config[first], rest))
 
 
 def _plain(value: Any) -> Any:

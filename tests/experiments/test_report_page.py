@@ -18,11 +18,12 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix
 
 import launch
+from experiments.commands.compare import _differing
 from experiments.predictor import load
 from experiments.report.answers import confusion_of
 from experiments.report.gather import gather
 from experiments.settings.flags import from_flags
-from experiments.sides import answers_of, pooled
+from experiments.sides import answers_of, pooled, side_of
 from jaxrec.output.records import read as records_of
 from jaxrec.output.workdir import owned
 
@@ -375,6 +376,17 @@ def test_runs_stand_side_by_side(tmp_path):
     assert boxes == ["run 0", "run 1", "train", "validation"]
     names = [attrs["id"] for _, attrs in read.tags if "id" in attrs]
     assert len(names) == len(set(names))
+
+
+def test_a_key_that_one_network_lacks_is_told_so_by_report_as_by_compare(tmp_path):
+    names = [str(made(tmp_path / "cnn")), str(made(tmp_path / "mlp", "digits_cnn", "--config.model={'name': 'MLP'}"))]
+    _, read = reported(tmp_path, *names)
+    assert read.row("config.model.name") == ["'CNN'", "'MLP'"]
+    assert read.row("config.model.kernel") == ["3", "(not there)"]
+    compared = [list(column.cells) for column in _differing([side_of(name) for name in names]).columns]
+    for key, *values in zip(*compared, strict=True):
+        assert read.row(key) == values
+        assert "None" not in values  # of these two networks no argument is None
 
 
 def test_the_verdict_on_two_recognisers_is_that_of_compare(trained, tmp_path, capsys, monkeypatch):
