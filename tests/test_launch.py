@@ -310,12 +310,17 @@ def test_debug_shows_where_an_error_was_raised_and_changes_no_exit_code(capsys):
         (["--seeds="], "--seeds"),
         (["--config.data.path="], "--config.data.path"),
         (["sample", "--workdir=run", "--images="], "--images"),
+        (["--workdir"], "--workdir"),
+        (["--seeds=2", "--platform"], "--platform"),
+        (["--config"], "--config"),
+        (["--config.seed"], "--config.seed"),
+        (["compare", "a", "b", "--split"], "--split"),
     ],
 )
 def test_an_empty_flag_is_no_default(flags, name, capsys):
-    """A shell makes one of --workdir=$FOLDER where FOLDER is not set."""
+    """A shell makes one of --workdir=$FOLDER where FOLDER is not set; a value may also be forgotten."""
     assert launch.main([*SMALL, *flags]) == 2
-    assert capsys.readouterr().err == f"launch.py: {name} is empty: give it a value, or leave it out.\n"
+    assert capsys.readouterr().err == f"launch.py: {name} is empty: give it a value, {name}=..., or leave it out.\n"
 
 
 def test_a_warning_is_one_line(monkeypatch):
