@@ -59,7 +59,7 @@ def cross_validate(config: Mapping[str, Any], workdir: pathlib.Path, *, folds: C
     folders = [workdir / f"fold_{number}" for number in range(folds)]
     for number, folder in enumerate(folders):
         print(f"Fold {number} of 0 to {folds - 1}", flush=True)
-        run({**config, "fold": {"number": number, "of": folds}}, folder, fresh=fresh)
+        run({**config, "fold": {"number": number, "of": folds}}, folder, fresh=fresh, layers=not number)
     found: dict[str, Any] = {"folds": folds, "metrics": spread(folders)}
     console = plain_console(soft_wrap=True)
     console.print(table_of_spread(found["metrics"], f"{folds} folds: test is the one that is held out"))
