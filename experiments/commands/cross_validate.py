@@ -10,14 +10,12 @@ from experiments.commands.repeat import spread, table_of_spread
 from experiments.commands.run import run
 from experiments.experiment import prepare
 from experiments.sides import Answers, answers_of, pooled
-from experiments.stored import notes_of
+from experiments.stored import POOLED, notes_of
 from jaxrec.errors import InputError
 from jaxrec.output.console import plain_console
 from jaxrec.output.report import numbers, write_classes
 from jaxrec.output.workdir import write_json
 from jaxrec.types import Count
-
-POOLED = "out_of_fold"  # what every example was answered by the run that held it out
 
 
 def cross_validate(config: Mapping[str, Any], workdir: pathlib.Path, *, folds: Count = 5, fresh: bool = False) -> int:

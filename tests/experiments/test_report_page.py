@@ -455,6 +455,39 @@ def test_what_is_damaged_is_left_out(tmp_path):
     assert "takes for which" not in read.text
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("folds.json", b"{"),
+        ("folds.json", b'{"folds": 2}'),
+        ("out_of_fold.npz", b""),
+        ("out_of_fold.npz", b"no archive"),
+        ("out_of_fold.npz", None),  # a bit of it
+        ("fold_1/metrics.jsonl", b""),
+        ("fold_1/metrics.jsonl", b'{"step": 10, "train/lo'),
+    ],
+)
+def test_a_damaged_file_of_a_cross_validation_is_named(tmp_path, capsys, name, content):
+    runs = tmp_path / "runs"
+    for number in range(2):
+        made(runs / f"fold_{number}", "digits_autoencoder", "--config.fold.of=2", f"--config.fold.number={number}")
+    (runs / "folds.json").write_text('{"folds": 2, "metrics": {}}')
+    np.savez(runs / "out_of_fold.npz", id=np.arange(4), logits=np.ones((4, 3)))
+    reported(tmp_path, runs)
+    whole = (runs / name).read_bytes()
+    middle = whole.index(np.ones(3).tobytes()) if content is None else 0
+    (runs / name).write_bytes(whole[:middle] + b"\1" + whole[middle + 1 :] if content is None else content)
+    (tmp_path / "report.html").unlink()
+    capsys.readouterr()
+    assert launch.main(["report", str(runs), f"--out={tmp_path}/report.html"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"launch.py: {runs / name}: ")
+    assert line.endswith("The file is damaged: put it back as it was, take it away, or name another run.")
+    assert not (tmp_path / "report.html").exists()
+    (runs / name).unlink()  # as the line says
+    reported(tmp_path, runs)
+
+
 def test_a_config_file_outside_this_repository_is_not_run(tmp_path):
     """A folder may be anybody's, and names a program there."""
     evil = tmp_path / "configs/evil.py"
