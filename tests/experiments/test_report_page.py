@@ -10,6 +10,7 @@ import pathlib
 import shlex
 import shutil
 import sys
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -376,6 +377,33 @@ def test_runs_stand_side_by_side(tmp_path):
     assert boxes == ["run 0", "run 1", "train", "validation"]
     names = [attrs["id"] for _, attrs in read.tags if "id" in attrs]
     assert len(names) == len(set(names))
+
+
+def lines_of(chart: dict) -> list[dict[str, str]]:
+    """The curves that are drawn, from below: their path, stroke, stroke-dasharray and stroke-width."""
+    drawn = ElementTree.fromstring(vl_convert.vegalite_to_svg({**chart, "width": 300}))
+    paths = [path.attrib for group in drawn.iter() if "mark-line" in group.get("class", "") for path in group]
+    return [path for path in paths if "var(--line-" in path.get("stroke", "")]
+
+
+def test_equal_curves_are_both_seen_and_no_curve_is_told_by_colour_alone(tmp_path):
+    """The upper one has gaps in which the lower one shows."""
+    runs = [made(tmp_path / f"run_{number}", "digits_autoencoder") for number in range(9)]
+    _, read = reported(tmp_path, *runs)
+    lines = lines_of(read.held("charts")[0])
+    dashes: dict[str, set] = {}
+    for line in lines:
+        dashes.setdefault(line["stroke"], set()).add(line.get("stroke-dasharray"))
+    assert len(dashes) == len(set(map(str, dashes.values()))) == 8
+    assert len({line["d"] for line in lines}) == 2  # train and validation, equal in all runs
+    for place in (0, 1):
+        assert len({line["stroke-width"] for line in lines[place::2]}) == 1
+    assert lines[0]["stroke-width"] != lines[1]["stroke-width"]
+    marks = [attrs.get("stroke-dasharray", "") for tag, attrs in read.tags if tag == "line"]
+    assert len(set(marks[:8])) == 8  # of the legend
+    _, read = reported(tmp_path, runs[0])
+    lines = lines_of(read.held("charts")[0])
+    assert len(lines) == len({line.get("stroke-dasharray") for line in lines}) == 2
 
 
 def test_a_key_that_one_network_lacks_is_told_so_by_report_as_by_compare(tmp_path):
