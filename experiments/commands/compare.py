@@ -35,6 +35,9 @@ def compare(*, runs: Paths, split: Literal["validation", "test"] = "test", out: 
     Raises:
       InputError: a run is not there, not finished, or was not measured on what the first one was; or the files cannot
         be written.
+
+    Example:
+      python launch.py compare runs/a runs/b --split=validation
     """
     _check_out(out)
     sides = [side_of(name) for name in dict.fromkeys(runs)]

@@ -30,7 +30,7 @@ def cross_validate(config: Mapping[str, Any], workdir: pathlib.Path, *, folds: C
     its metrics, and confusion_out_of_fold.csv and .png.
 
     Args:
-      config: checked and complete.
+      config: of a run, checked and complete.
       workdir: fold k is run in workdir/fold_<k>.
       folds: how many, at least 2.
       fresh: whether to move old runs aside first.
@@ -41,6 +41,9 @@ def cross_validate(config: Mapping[str, Any], workdir: pathlib.Path, *, folds: C
     Raises:
       InputError, DivergedError: as `run`; also for fewer than 2 folds or more than examples, where the experiment takes
         none or the config names one, and where the runs would start from one that has learned from the same images.
+
+    Example:
+      python launch.py cross_validate --config=configs/digits_cnn.py --folds=10
     """
     if folds < 2:
         raise InputError(f"--folds={folds}: one fold is held out and the others are learned from. Use 2 or more.")

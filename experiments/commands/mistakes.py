@@ -55,6 +55,9 @@ def mistakes(
 
     Raises:
       InputError: there is no such run or split, an image has several labels, or `out` cannot be written.
+
+    Example:
+      python launch.py mistakes --run=runs/digits_cnn --count=12
     """
     folder = pathlib.Path(run)
     file = pathlib.Path(out) if out else folder / f"mistakes_{split}"

@@ -39,6 +39,9 @@ def report(*, runs: Paths, out: str = "report.html", mistakes: Count = 8, method
 
     Raises:
       InputError: a run is not there or damaged, the file cannot be written, or a library that draws is not installed.
+
+    Example:
+      python launch.py report runs/a runs/b --out=compared.html
     """
     try:
         from experiments.report import charts, page

@@ -53,13 +53,16 @@ def runs(*, folders: "Paths" = ("runs",)) -> int:
     """Prints a line for each run in folders and below: state, step, best metric of validation, age and size.
 
     Args:
-      folders: of runs, or in which they lie; runs/ by default.
+      folders: of runs, or in which they lie.
 
     Returns:
       The exit code.
 
     Raises:
       InputError: a folder is not there.
+
+    Example:
+      python launch.py runs runs/digits_folds
     """
     table, found = Table("run", "state", "step", "best on validation", "recorded", "size"), 0
     for name in folders:

@@ -74,7 +74,9 @@ def not_understood(command: str, words: Sequence[str]) -> InputError:
     """The error for words of the command line that are no flags, where the command takes none."""
     if words[:1] == [command]:
         rest = " ".join(words[1:])
-        return InputError(f"{command} takes --flags alone, and {rest!r} is none. launch.py --help shows what it takes.")
+        return InputError(
+            f"{command} takes --flags alone, and {rest!r} is none. launch.py {command} --help shows what it takes."
+        )
     near = did_you_mean(words[0], COMMANDS)
     if words[0].endswith((".py", ".json")):
         near = f" Did you mean --config={words[0]}?"
