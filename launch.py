@@ -26,8 +26,8 @@
 
 FILE is a Python file with get_config(), such as configs/digits_cnn.py, or the config.json of a run. Any argument of
 anything the config names can be set: --config.optimizer.learning_rate=3e-4. The same command on the same workdir goes
-on where the run stopped. show_data and lr_find leave runs alone: they write <command>.png. A command's own flags are
-the arguments of its function, experiments/commands/<command>.py says what they mean.
+on where the run stopped. show_data and lr_find leave runs alone: they write <command>.png. What a command's own flags
+mean, and what they are by default: python launch.py <command> --help
 
 Options:
     --workdir=FOLDER   the run's folder; runs/<name of the config> by default, runs/<command>/<name> for a command
@@ -57,13 +57,15 @@ import traceback
 import warnings
 from contextlib import redirect_stdout
 
+from experiments.settings.help import help_of
 from jaxrec.machine import exits, signals, terminal
 
 
 def main(argv: list[str]) -> int:
     """Runs one command line and returns the exit code."""
-    if not argv or {"-h", "--help", "help"} & set(argv):
-        print(__doc__)
+    words = [word for word in argv if word not in ("-h", "--help", "help")]
+    if not argv or words != argv:
+        print(help_of(words) or __doc__)
         return 0
     if "doctor" in argv:
         return doctor()

@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 
 from experiments.settings.flags import from_flags
+from jaxrec.data import npz
 from jaxrec.engine.checkpoint import Checkpoints
-from jaxrec.errors import InputError
-from jaxrec.output.workdir import read_json
+from jaxrec.errors import InputError, reason
+from jaxrec.output.workdir import REMEDY, read_json
 from jaxrec.tasks.average import averaged, learned
 from jaxrec.tasks.task import AVERAGE, State
 from jaxrec.types import PyTree
 
 NOTES = "data.json"  # what a run notes of its data before the first step
+POOLED = "out_of_fold"  # of a cross-validation: what every example was answered by the run that held it out
 
 
 @contextlib.contextmanager
@@ -92,6 +94,21 @@ def notes_of(folder: pathlib.Path, what: str, *needed: str) -> dict[str, Any]:
             f"version's, or {NOTES} is damaged."
         )
     return notes
+
+
+def check_folds(folder: pathlib.Path) -> None:
+    """Raises InputError where a file that a cross-validation has left beside its runs is damaged."""
+    if (folder / "folds.json").exists():
+        read_json(folder / "folds.json", keys={"folds": int, "metrics": dict})
+    file = folder / f"{POOLED}.npz"
+    try:
+        with npz.opened(file) as arrays:
+            if damaged := arrays.zip.testzip():  # reads all, and keeps nothing of it
+                raise ValueError(f"{damaged} is not as it was written")
+    except FileNotFoundError:  # of what is no recogniser, or not finished, or no cross-validation
+        pass
+    except npz.UNREADABLE as error:
+        raise InputError(f"{file}: cannot be read ({reason(error)}). {REMEDY}") from None
 
 
 def check_same_data(folder: pathlib.Path, noted: Mapping[str, Any], found: Mapping[str, Any]) -> None:

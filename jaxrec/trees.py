@@ -37,6 +37,12 @@ def differences(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, 
         yield path, old, new
 
 
+def has(value: Any, path: str) -> bool:
+    """Whether plain values have what a path with dots names, as `differences` yields it, be it None."""
+    first, _, rest = path.partition(".")
+    return isinstance(value, dict) and first in value and (not rest or has(value[first], rest))
+
+
 def is_float(leaf: Any) -> bool:
     """Whether a leaf holds floating point numbers, which alone may be NaN or infinite."""
     return jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)

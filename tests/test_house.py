@@ -146,6 +146,15 @@ def test_experiments_import_the_library_and_each_other(path):
     assert {package(name) for name in imports(parse(path))} & set(OURS) <= {"jaxrec", "experiments"}
 
 
+def test_a_comparison_is_sides_then_statistics_then_words():
+    """Each of the three imports those before it: sides know no statistics, and these no tables."""
+    parts = [f"experiments.{name}" for name in ("sides", "significance", "comparison")]
+    for place, part in enumerate(parts):
+        tree = parse(ROOT / f"{part.replace('.', '/')}.py")
+        assert set(imports(tree)) & set(parts) == set(parts[:place])
+        assert ("stats" in names(tree)) == (part == "experiments.significance")  # scipy's
+
+
 def test_no_two_test_files_have_one_name():
     """pytest imports them by that name alone, and fails where both are collected."""
     names = [path.name for path in files("tests") if path.name.startswith("test_")]

@@ -1,21 +1,26 @@
 """The command line, from flags to what a run leaves behind."""
 
 import functools
+import importlib
+import inspect
 import json
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import warnings
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
 import launch
 from experiments import classify
+from experiments.settings.command_line import COMMANDS
 from jaxrec.engine.checkpoint import Checkpoints
 from jaxrec.output.records import read
 
@@ -310,12 +315,17 @@ def test_debug_shows_where_an_error_was_raised_and_changes_no_exit_code(capsys):
         (["--seeds="], "--seeds"),
         (["--config.data.path="], "--config.data.path"),
         (["sample", "--workdir=run", "--images="], "--images"),
+        (["--workdir"], "--workdir"),
+        (["--seeds=2", "--platform"], "--platform"),
+        (["--config"], "--config"),
+        (["--config.seed"], "--config.seed"),
+        (["compare", "a", "b", "--split"], "--split"),
     ],
 )
 def test_an_empty_flag_is_no_default(flags, name, capsys):
-    """A shell makes one of --workdir=$FOLDER where FOLDER is not set."""
+    """A shell makes one of --workdir=$FOLDER where FOLDER is not set; a value may also be forgotten."""
     assert launch.main([*SMALL, *flags]) == 2
-    assert capsys.readouterr().err == f"launch.py: {name} is empty: give it a value, or leave it out.\n"
+    assert capsys.readouterr().err == f"launch.py: {name} is empty: give it a value, {name}=..., or leave it out.\n"
 
 
 def test_a_warning_is_one_line(monkeypatch):
@@ -362,6 +372,49 @@ def test_a_platform_that_is_not_there_is_said():
 def test_help_is_the_docstring(capsys):
     assert launch.main(["--help"]) == 0
     assert "--workdir=FOLDER" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "doctor"])
+def test_the_help_of_a_command_is_its_own_and_its_example_is_understood(command, capsys, monkeypatch):
+    """Its line, each of its arguments with what it means and may be, and a command line that starts it."""
+    for words in ([command, "--help"], ["-h", command], ["help", command, "--quiet"]):
+        assert launch.main(words) == 0
+        shown = capsys.readouterr().out
+    module = launch if command == "doctor" else importlib.import_module(f"experiments.commands.{command}")
+    function = getattr(module, command)
+    assert shown.startswith(inspect.getdoc(function).splitlines()[0])
+    (example,) = re.findall(r"^Example:\n\n    python (launch.py .*)$", shown, re.M)
+    started = Mock(return_value=0)
+    monkeypatch.setattr("experiments.start.start", started)
+    monkeypatch.setattr(launch, "doctor", started)
+    monkeypatch.chdir(ROOT)
+    assert launch.main(shlex.split(example)[1:]) == 0
+    started.assert_called_once()
+
+
+def test_the_help_of_a_command_says_what_its_arguments_are_by_default(capsys):
+    assert launch.main(["compare", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "--split=...\n        on which they are compared.\n        'validation', 'test'; 'test' by default" in shown
+    assert "RUNS ...\n        folders of finished runs" in shown
+    assert "one path or more; needed" in shown
+    assert launch.main(["sweep", "--help"]) == 0
+    shown = capsys.readouterr().out
+    for written in (
+        "--config=FILE --config.KEY=VALUE ...",
+        "--workdir=FOLDER",
+        "--space.KEY=VALUE ...",
+        "--trials=...",
+    ):
+        assert f"    {written}\n        " in shown
+    assert launch.main(["verify", "--help"]) == 0
+    assert "    --seal\n" in capsys.readouterr().out
+
+
+def test_help_needs_no_jax_and_the_overview_no_absl():
+    for words, absent in (["--help"], ("jax", "absl")), (["compare", "--help"], ("jax",)):
+        done = run_alone(*words, python=f"sys.modules.update(dict.fromkeys({absent}))")
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_launch_stays_short():

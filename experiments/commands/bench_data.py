@@ -24,7 +24,7 @@ def bench_data(config: Mapping[str, Any], *, seconds: Positive = 5.0) -> int:
     step: where the slowest of them is faster than the network, the devices do not wait.
 
     Args:
-      config: checked and complete.
+      config: of a run, checked and complete.
       seconds: how long each stage is measured.
 
     Returns:
@@ -32,6 +32,9 @@ def bench_data(config: Mapping[str, Any], *, seconds: Positive = 5.0) -> int:
 
     Raises:
       InputError: the config does not fit the data or the devices.
+
+    Example:
+      python launch.py bench_data --config=configs/digits_cnn.py --seconds=2
     """
     experiment, train, parallel = prepare(config)
     table = Table("stage", "images/s", "ms a batch", title_justify="left")

@@ -36,6 +36,9 @@ def calibrate(*, run: str) -> int:
 
     Raises:
       InputError: there is no such run, it has no validation split, or it has diverged.
+
+    Example:
+      python launch.py calibrate --run=runs/digits_cnn
     """
     folder = pathlib.Path(run)
     check_takes_results(folder, "--run")

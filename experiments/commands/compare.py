@@ -8,24 +8,9 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from experiments.comparison import (
-    FEWEST,
-    FLOOR,
-    LEVEL,
-    Interval,
-    Side,
-    Verdict,
-    answers_of_side,
-    cell,
-    check_comparable,
-    differing,
-    in_order,
-    interval,
-    metrics_of,
-    right_of,
-    side_of,
-    verdicts,
-)
+from experiments.comparison import FLOOR, cell, differing_in_words, in_order, said, share
+from experiments.sides import Side, answers_of_side, check_comparable, differing, right_of, side_of
+from experiments.significance import FEWEST, LEVEL, interval, metrics_of, verdicts
 from jaxrec.errors import InputError
 from jaxrec.output.records import read
 from jaxrec.output.workdir import check_writable, read_json, write_json
@@ -50,6 +35,9 @@ def compare(*, runs: Paths, split: Literal["validation", "test"] = "test", out: 
     Raises:
       InputError: a run is not there, not finished, or was not measured on what the first one was; or the files cannot
         be written.
+
+    Example:
+      python launch.py compare runs/a runs/b --split=validation
     """
     _check_out(out)
     sides = [side_of(name) for name in dict.fromkeys(runs)]
@@ -69,13 +57,13 @@ def compare(*, runs: Paths, split: Literal["validation", "test"] = "test", out: 
         ]
         for name, of in intervals.items():
             images = right[name].shape[1]
-            console.print(f"{name}: right on {_share(of)} of {images:,} images of {split}.", soft_wrap=True)
+            console.print(f"{name}: right on {share(of)} of {images:,} images of {split}.", soft_wrap=True)
         for pair, one in judged.items():
             console.print(said(*pair, one), soft_wrap=True)
         if len(judged) > 1:
             console.print("Each p is corrected for the number of its kind (Holm).")
     if found["configs"]:
-        console.print(_differing(found["configs"], sides))
+        console.print(_differing(sides))
     write_json(pathlib.Path(f"{out}.json"), found)
     _draw(pathlib.Path(f"{out}.png"), sides)
     console.print(f"Written: {out}.json and {out}.png", soft_wrap=True)
@@ -88,27 +76,6 @@ def _check_out(out: str) -> None:
     check_writable(file, "--out")
     if file.exists() and not {"split", "metrics", "configs"} <= set(read_json(file)):
         raise InputError(f"--out={out}: {file} is there and is no comparison. Name another file.")
-
-
-def said(first: str, second: str, one: Verdict) -> str:
-    """A verdict in words."""
-    parts = [f"{first} against {second}: {_share(one.difference, sign='+')} of accuracy, paired by image."]
-    if one.exact is not None:
-        parts.append(
-            f"The one alone is right on {one.alone[0]:,} images, the other alone on {one.alone[1]:,}: McNemar's exact "
-            f"p = {one.exact:.2g}."
-        )
-        apart = one.exact < 1 - LEVEL
-    else:
-        apart = not one.difference.low <= 0 <= one.difference.high
-    better = first if one.difference.mean > 0 else second
-    parts.append(
-        f"These images tell them apart: {better} is better." if apart else "These images cannot tell them apart."
-    )
-    if one.seeds is not None:
-        apart = one.seeds < 1 - LEVEL
-        parts.append(f"Over seeds, Welch's p = {one.seeds:.2g}: they {'differ' if apart else 'may be equally good'}.")
-    return " ".join(parts)
 
 
 def _table(metrics: Mapping[str, Mapping[str, Any]], sides: Sequence[Side], split: str) -> Table:
@@ -126,18 +93,12 @@ def _table(metrics: Mapping[str, Mapping[str, Any]], sides: Sequence[Side], spli
     return table
 
 
-def _share(of: Interval, sign: str = "") -> str:
-    """An interval of accuracies in percent."""
-    mean, low, high = (f"{100 * value:{sign}.2f}" for value in of)
-    return f"{mean} % [{low}, {high}]"
-
-
-def _differing(configs: Mapping[str, Sequence[Any]], sides: Sequence[Side]) -> Table:
+def _differing(sides: Sequence[Side]) -> Table:
     table = Table("what differs", title_justify="left")
     for side in sides:
         table.add_column(side.name, overflow="fold")
-    for key, values in configs.items():
-        table.add_row(key, *map(repr, values))
+    for key, values in differing_in_words(sides).items():
+        table.add_row(key, *values)
     return table
 
 

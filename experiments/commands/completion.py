@@ -39,6 +39,9 @@ def completion(*, shell: Literal["bash", "zsh"] = "bash", line: str | None = Non
 
     Returns:
       The exit code.
+
+    Example:
+      python launch.py completion --shell=zsh
     """
     if line is None:
         print((SCRIPT + ENDS[shell]).strip())

@@ -8,16 +8,14 @@ import numpy as np
 
 from experiments.commands.repeat import spread, table_of_spread
 from experiments.commands.run import run
-from experiments.comparison import Answers, answers_of, pooled
 from experiments.experiment import prepare
-from experiments.stored import notes_of
+from experiments.sides import Answers, answers_of, pooled
+from experiments.stored import POOLED, notes_of
 from jaxrec.errors import InputError
 from jaxrec.output.console import plain_console
 from jaxrec.output.report import numbers, write_classes
 from jaxrec.output.workdir import write_json
 from jaxrec.types import Count
-
-POOLED = "out_of_fold"  # what every example was answered by the run that held it out
 
 
 def cross_validate(config: Mapping[str, Any], workdir: pathlib.Path, *, folds: Count = 5, fresh: bool = False) -> int:
@@ -32,7 +30,7 @@ def cross_validate(config: Mapping[str, Any], workdir: pathlib.Path, *, folds: C
     its metrics, and confusion_out_of_fold.csv and .png.
 
     Args:
-      config: checked and complete.
+      config: of a run, checked and complete.
       workdir: fold k is run in workdir/fold_<k>.
       folds: how many, at least 2.
       fresh: whether to move old runs aside first.
@@ -43,6 +41,9 @@ def cross_validate(config: Mapping[str, Any], workdir: pathlib.Path, *, folds: C
     Raises:
       InputError, DivergedError: as `run`; also for fewer than 2 folds or more than examples, where the experiment takes
         none or the config names one, and where the runs would start from one that has learned from the same images.
+
+    Example:
+      python launch.py cross_validate --config=configs/digits_cnn.py --folds=10
     """
     if folds < 2:
         raise InputError(f"--folds={folds}: one fold is held out and the others are learned from. Use 2 or more.")
@@ -59,7 +60,7 @@ def cross_validate(config: Mapping[str, Any], workdir: pathlib.Path, *, folds: C
     folders = [workdir / f"fold_{number}" for number in range(folds)]
     for number, folder in enumerate(folders):
         print(f"Fold {number} of 0 to {folds - 1}", flush=True)
-        run({**config, "fold": {"number": number, "of": folds}}, folder, fresh=fresh)
+        run({**config, "fold": {"number": number, "of": folds}}, folder, fresh=fresh, layers=not number)
     found: dict[str, Any] = {"folds": folds, "metrics": spread(folders)}
     console = plain_console(soft_wrap=True)
     console.print(table_of_spread(found["metrics"], f"{folds} folds: test is the one that is held out"))

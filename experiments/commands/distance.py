@@ -39,6 +39,9 @@ def distance(
 
     Raises:
       InputError: a file or folder does not hold what it should, or not enough of it.
+
+    Example:
+      python launch.py distance --generated=samples.npz --features=runs/digits_cnn
     """
     if not real and not features:
         raise InputError("--real=FILE is missing; or name a recogniser's run, --features=RUN, to take its own images.")

@@ -45,6 +45,9 @@ def evaluate(
 
     Raises:
       InputError: there is no such run, split, data or corruption, or the data are not of the run's kind.
+
+    Example:
+      python launch.py evaluate --run=runs/digits_cnn --corrupt=gaussian_noise
     """
     folder = pathlib.Path(run)
     for name in corrupt or ():

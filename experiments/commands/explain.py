@@ -71,6 +71,9 @@ def explain(
 
     Raises:
       InputError: there is no such run, image, method or layer, the data have changed, or `out` cannot be written.
+
+    Example:
+      python launch.py explain --run=runs/digits_cnn --pick=confident --count=4
     """
     folder = pathlib.Path(run)
     file = pathlib.Path(out) if out else folder / ("explain_images" if images else f"explain_{split}_{pick}")

@@ -46,6 +46,9 @@ def export(*, run: str, out: str = "model", calibrated: bool = False, onnx: bool
     Raises:
       InputError: `out` is in use or cannot be written, the run is not finished, is damaged or has diverged, or ONNX
         cannot express the network; nothing is written then.
+
+    Example:
+      python launch.py export --run=runs/digits_cnn --out=model
     """
     folder = _empty(out)
     programs, about = programs_of(pathlib.Path(run), "--run", calibrated=calibrated)

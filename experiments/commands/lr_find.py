@@ -25,7 +25,7 @@ def lr_find(
     It reads a config and the data, and writes the picture, nothing else: no run is opened or changed.
 
     Args:
-      config: checked and complete. Its `optimizer.learning_rate` is replaced; other rates of the optimizer stay.
+      config: of a run, checked and complete. Its `optimizer.learning_rate` is replaced; other rates stay.
       workdir: where lr_find.png goes.
       low: the rate of the first step.
       high: that of the last; the search ends sooner when the loss is four times its smallest, or not finite.
@@ -36,6 +36,9 @@ def lr_find(
 
     Raises:
       InputError: the config does not fit the data or the devices, or the loss breaks at once.
+
+    Example:
+      python launch.py lr_find --config=configs/digits_cnn.py --high=1
     """
     if config["train"]["init_from"]:
         raise InputError("lr_find starts from fresh parameters: leave train.init_from out.")

@@ -7,8 +7,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from experiments.commands.explain import floats_of
-from experiments.comparison import Answers, answers_of, answers_of_side, folders_of, side_of
 from experiments.heat_maps import rgb_of
+from experiments.sides import Answers, answers_of, answers_of_side, folders_of, side_of
 from jaxrec.errors import InputError
 from jaxrec.metrics.calibration import softmax
 from jaxrec.metrics.label_errors import label_errors
@@ -55,6 +55,9 @@ def mistakes(
 
     Raises:
       InputError: there is no such run or split, an image has several labels, or `out` cannot be written.
+
+    Example:
+      python launch.py mistakes --run=runs/digits_cnn --count=12
     """
     folder = pathlib.Path(run)
     file = pathlib.Path(out) if out else folder / f"mistakes_{split}"

@@ -40,6 +40,9 @@ def predict(*, run: str, images: Paths, out: str = "predictions.csv", top: Count
     Raises:
       InputError: a word names no pictures, none of them can be read, `out` cannot be written, there is no such run, or
         it has diverged.
+
+    Example:
+      python launch.py predict --run=runs/photos photos/test --top=3
     """
     moments = [time.perf_counter()]
     pictures, again = named_pictures(images)

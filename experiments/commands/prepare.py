@@ -20,6 +20,9 @@ def prepare(*, names: Paths, data_dir: str | None = None, manual_dir: str | None
 
     Raises:
       InputError: a set is unknown, or what it needs cannot be had; the line says what is missing.
+
+    Example:
+      python launch.py prepare mnist cifar10
     """
     root = pathlib.Path(data_dir).expanduser() if data_dir else data_folder()
     for name in names:

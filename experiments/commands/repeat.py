@@ -35,7 +35,7 @@ def repeat(config: Mapping[str, Any], workdir: pathlib.Path, *, seeds: int, fres
     folders = []
     for seed in range(config["seed"], config["seed"] + seeds):
         folders.append(workdir / f"seed_{seed}")
-        run({**config, "seed": seed}, folders[-1], fresh=fresh)
+        run({**config, "seed": seed}, folders[-1], fresh=fresh, layers=len(folders) == 1)
     summary = spread(folders)
     write_json(workdir / "seeds.json", {"seeds": seeds, "metrics": summary})
     console = plain_console()

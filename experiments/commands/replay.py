@@ -29,6 +29,9 @@ def replay(*, run: str, step: Whole) -> int:
 
     Raises:
       InputError: there is no such run, its data have changed, or it ends before that step.
+
+    Example:
+      python launch.py replay --run=runs/digits_cnn --step=180
     """
     folder = pathlib.Path(run)
     config = config_of(folder, "--run")

@@ -5,10 +5,11 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.commands.compare import said
-from experiments.comparison import Answers, answers_of, check_comparable, pooled, right_of, verdicts
+from experiments.comparison import said
 from experiments.report import answers, pictures
 from experiments.report.gather import Subject, gather, table
+from experiments.sides import Answers, answers_of, check_comparable, pooled, right_of
+from experiments.significance import verdicts
 from jaxrec.errors import InputError
 from jaxrec.output.console import plain_console
 from jaxrec.output.report import by_class
@@ -38,6 +39,9 @@ def report(*, runs: Paths, out: str = "report.html", mistakes: Count = 8, method
 
     Raises:
       InputError: a run is not there or damaged, the file cannot be written, or a library that draws is not installed.
+
+    Example:
+      python launch.py report runs/a runs/b --out=compared.html
     """
     try:
         from experiments.report import charts, page

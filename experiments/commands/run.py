@@ -49,6 +49,7 @@ def run(
     fresh: bool = False,
     until: int | None = None,
     finish: bool = True,
+    layers: bool = True,
 ) -> int:
     """Trains, chooses the best checkpoint on validation, and reads the test split once.
 
@@ -58,6 +59,7 @@ def run(
       fresh: whether to move an old run in it aside.
       until: stop after this many steps, instead of at the config's end.
       finish: whether to choose, test and report then.
+      layers: whether to print the table of layers where it begins; of several runs of one network once is enough.
 
     Returns:
       The exit code.
@@ -96,7 +98,10 @@ def run(
         write_environment(own, startup.device_line(), step=start, changed=changed, data=contents)
         write_json(own / NOTES, experiment.notes)
         others = f" Changed: {', '.join(changed)}." if changed else ""
-        print(table if not start else f"Resuming {workdir} at step {start} of {experiment.steps}.{others}")
+        if start:
+            print(f"Resuming {workdir} at step {start} of {experiment.steps}.{others}")
+        elif layers:
+            print(table)
         program = compiled(config, experiment, train, parallel)
         first = start_of(program, train) if train.init_from and not start else None
         before = source.metrics(start) if source else {}

@@ -8,7 +8,7 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jaxrec.types import Paths  # imports JAX
 
 HIGHER = ("accuracy", "f1", "auc", "match", "precision", "psnr", "ssim")  # in the name of what is better when larger
+WHOLE = ("config.json", "result.json")  # written whole or not at all, so that one that holds no JSON is damaged
 UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -28,12 +29,14 @@ class Run(NamedTuple):
 
     Attributes:
       folder: of the run.
-      state: "running", "finished", "diverged", "trained", to its last step and not measured then, or "stopped".
+      state: "damaged", "running", "finished", "diverged", "trained", to its last step and not measured then, or
+        "stopped".
       step: the last one that is recorded.
       steps: of the whole run, where the config says it in steps.
       best: the metric of validation that chooses, and its best value so far; of a run without one None.
       seconds: since something was recorded.
       size: of all its files, in bytes.
+      damaged: the names of its files that are.
     """
 
     folder: pathlib.Path
@@ -43,19 +46,23 @@ class Run(NamedTuple):
     best: tuple[str, float] | None
     seconds: float
     size: int
+    damaged: Sequence[str]
 
 
 def runs(*, folders: "Paths" = ("runs",)) -> int:
     """Prints a line for each run in folders and below: state, step, best metric of validation, age and size.
 
     Args:
-      folders: of runs, or in which they lie; runs/ by default.
+      folders: of runs, or in which they lie.
 
     Returns:
       The exit code.
 
     Raises:
       InputError: a folder is not there.
+
+    Example:
+      python launch.py runs runs/digits_folds
     """
     table, found = Table("run", "state", "step", "best on validation", "recorded", "size"), 0
     for name in folders:
@@ -64,9 +71,8 @@ def runs(*, folders: "Paths" = ("runs",)) -> int:
         for run in map(look, below(pathlib.Path(name))):
             step = f"{run.step:,}" + (f" of {run.steps:,}" if run.steps else "")
             best = "-" if run.best is None else f"{run.best[0]} {run.best[1]:.4f}"
-            table.add_row(
-                str(run.folder), run.state, step, best, f"{age(run.seconds)} ago", f"{run.size / 1e6:,.1f} MB"
-            )
+            state = ": ".join(filter(None, (run.state, " and ".join(run.damaged))))
+            table.add_row(str(run.folder), state, step, best, f"{age(run.seconds)} ago", f"{run.size / 1e6:,.1f} MB")
             found += 1
     # A pipe has no width that a table would have to fit.
     console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 1000)
@@ -86,20 +92,23 @@ def below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def look(folder: pathlib.Path) -> Run:
-    """Reads a run's folder; what is damaged there counts as not there."""
-    config, result = _json(folder / "config.json"), _json(folder / "result.json")
+    """Reads a run's folder; what is damaged there is named, and counts as not there."""
+    read = {name: _json(folder / name) for name in WHOLE}
+    damaged = [name for name, found in read.items() if found is None]
+    config, result = (found or {} for found in read.values())
     records, steps = folder / "metrics.jsonl", (config.get("train") or {}).get("steps")
     lines = records.read_bytes().splitlines() if records.exists() else []
     last = next(filter(None, map(_record, reversed(lines))), {})
     newest = max(_time(folder / name) for name in ("config.json", "lock", "metrics.jsonl", "result.json"))
     return Run(
         folder,
-        _state(folder, finished=bool(result), trained=steps is not None and last.get("step") == steps),
+        "damaged" if damaged else _state(folder, bool(result), steps is not None and last.get("step") == steps),
         last.get("step", 0),
         steps,
         _best(lines, _monitor(config, result, last)),
         time.time() - newest,
         _size(folder),
+        damaged,
     )
 
 
@@ -113,7 +122,7 @@ def _by_number(name: str) -> list[str | int]:
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
-def _state(folder: pathlib.Path, *, finished: bool, trained: bool) -> str:
+def _state(folder: pathlib.Path, finished: bool, trained: bool) -> str:
     if _is_owned(folder / "lock"):
         return "running"
     if finished:
@@ -169,18 +178,27 @@ def _best(lines: list[bytes], monitor: str) -> tuple[str, float] | None:
 
 
 def _record(line: bytes) -> dict[str, Any]:
+    """A line of the records; one that a kill has cut short holds nothing."""
+    return _object(line) or {}
+
+
+def _json(file: pathlib.Path) -> dict[str, Any] | None:
+    """What a file holds: {} where it is not there, None where it is damaged."""
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):  # cut short by a kill
+        return _object(file.read_bytes())
+    except FileNotFoundError:
         return {}
-    return record if isinstance(record, dict) else {}
-
-
-def _json(file: pathlib.Path) -> dict[str, Any]:
-    try:
-        return _record(file.read_bytes())
     except OSError:
-        return {}
+        return None
+
+
+def _object(text: bytes) -> dict[str, Any] | None:
+    """The JSON object that a text is, None where it is none."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _time(file: pathlib.Path) -> float:

@@ -38,6 +38,9 @@ def sample(workdir: pathlib.Path, *, images: Count = 64, seed: Seed = 0, classes
 
     Raises:
       InputError: there is no such run, it makes no images, or none of these classes.
+
+    Example:
+      python launch.py sample --workdir=runs/digits_gan --images=100
     """
     with chosen_checkpoint(workdir, "--workdir") as (checkpoints, step):
         config = config_of(workdir, "--workdir")

@@ -23,7 +23,7 @@ def show_data(config: Mapping[str, Any], workdir: pathlib.Path) -> int:
     read, or sizes differ, and the config is refused then.
 
     Args:
-      config: checked and complete.
+      config: of a run, checked and complete.
       workdir: where show_data.png goes, and found.png; nothing else is written.
 
     Returns:
@@ -31,6 +31,9 @@ def show_data(config: Mapping[str, Any], workdir: pathlib.Path) -> int:
 
     Raises:
       InputError: the config does not fit the data or the devices.
+
+    Example:
+      python launch.py show_data --config=configs/digits_cnn.py
     """
     workdir.mkdir(parents=True, exist_ok=True)
     if config.get("data", {}).get("name") == "folder":

@@ -75,9 +75,9 @@ def sweep(
     picked (parallel.png), and how much each choice matters (importance.png).
 
     Args:
-      config: checked and complete; where the space says nothing, all trials have its values.
+      config: of a run, checked and complete; where the space says nothing, all trials have its values.
       workdir: the search's folder.
-      space: what to choose from, `experiments.settings.space`.
+      space: what to choose from, such as "log 1e-4 1e-1", "float 0 0.5", "int 1 5" or 0.1,0.2,0.3; docs/sweep.md.
       trials: how many; 20 by default, of a grid all of its points.
       method: how the next trial is chosen: all combinations, at random, by a tree of Parzen estimators, or by a
         Gaussian process.
@@ -93,6 +93,9 @@ def sweep(
     Raises:
       InputError: there is no metric to choose by, the folder holds another search, or no trial came to its end.
       StoppedError: a signal came; the same command goes on.
+
+    Example:
+      python launch.py sweep --config=configs/digits_cnn.py --space.model.dropout="float 0 0.5" --trials=10
     """
     if method == "grid" and trials:
         raise InputError("--trials is for other methods than grid, which goes through all points: leave one out.")

@@ -19,6 +19,9 @@ def verify(*, run: str, seal: bool = False) -> int:
 
     Raises:
       InputError: there is no such run, or no checkpoint yet.
+
+    Example:
+      python launch.py verify --run=runs/digits_cnn
     """
     places = [pathlib.Path(run, place) for place in HELD if pathlib.Path(run, place).is_dir()]
     if not places:

@@ -8,10 +8,10 @@ import jax
 import numpy as np
 
 from experiments.commands.explain import Chosen, data_of, floats_of, picked, sureness, wanted_of
-from experiments.comparison import Answers
 from experiments.explained import Subject, subject_of
 from experiments.heat_maps import treated
 from experiments.report.pictures import Picture, examples
+from experiments.sides import Answers
 from experiments.stored import weights_of
 from jaxrec.data.batches import Dataset
 

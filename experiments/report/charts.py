@@ -14,7 +14,10 @@ POINTS = 8_000  # of all curves together: more would take seconds to draw
 MOST, FEWEST = 250, 40  # of a curve
 FEW = 30  # points of a curve that are drawn as such
 COLOURS = 8  # --line-0, ... of page.css
-DASHES = ([], [6, 3], [2, 2], [8, 3, 2, 3])
+# One for each colour. A later curve lies above and has wider gaps: in them an equal one below it shows.
+DASHES = ([], [8, 6], [10, 5, 2, 5], [4, 5], [6, 5, 2, 5, 2, 5], [2, 4], [8, 16], [1, 4])
+WIDTHS = (1.4, 2.8, 0.8, 4)  # pixels, of parts where colour and dash are the run's
+WIDTH, NARROW = 1.8, 1.3  # where they are the part's; and where many seeds are drawn
 HEIGHT = 220  # pixels
 
 
@@ -26,12 +29,14 @@ class Switch(NamedTuple):
       label: for people.
       colour: the number of its colour, or None where it has none.
       dash: of its curves, for an SVG.
+      width: of its curves, in pixels.
     """
 
     key: str
     label: str
     colour: int | None
     dash: str
+    width: float
 
 
 class Curves(NamedTuple):
@@ -53,7 +58,8 @@ class Curves(NamedTuple):
 def curves(subjects: Sequence[Subject]) -> Curves:
     """A chart for each metric that is recorded, the train loss and the headline first.
 
-    A curve's colour is its run's where there are several, its dash the split's; of one run the colour is the split's.
+    A curve's colour and dash are its run's where there are several, its width the split's; of one run colour and dash
+    are the split's.
     What is measured on averaged weights, "ema_accuracy", is a curve of its own in the chart of "accuracy". What is
     recorded at one step alone has no curve.
     """
@@ -72,18 +78,31 @@ def curves(subjects: Sequence[Subject]) -> Curves:
     most = min(max(POINTS // max(lines, 1), FEWEST), MOST)
     parts = list(dict.fromkeys(part for curve in found.values() for _, part, _, _ in curve))
     several = len(subjects) > 1
-    switches = [Switch(f"run {run}", subject.side.name, run % COLOURS, "") for run, subject in enumerate(subjects)]
-    for place, part in enumerate(parts):
-        dash = DASHES[place % len(DASHES)]
-        style = (None, " ".join(map(str, dash))) if several else (place % COLOURS, "")
-        switches.append(Switch(part, part, *style))
+    if several:
+        switches = [_switch(f"run {run}", subject.side.name, run) for run, subject in enumerate(subjects)]
+        switches += [Switch(part, part, None, "", _width(place)) for place, part in enumerate(parts)]
+    else:
+        switches = [_switch(part, part, place) for place, part in enumerate(parts)]
     charts = {
         metric: _chart(metric, found[metric], [subject.side.name for subject in subjects], parts, most)
         for metric in _first(found, subjects[0])
     }
     every = [points for curve in found.values() for *_, points in curve]
     last = max((points[-1][0] for points in every), default=0)
-    return Curves(charts, switches if several else switches[1:], last, any(len(points) > most for points in every))
+    return Curves(charts, switches, last, any(len(points) > most for points in every))
+
+
+def _switch(key: str, label: str, place: int) -> Switch:
+    """Of what has a colour and a dash."""
+    return Switch(key, label, place % COLOURS, " ".join(map(str, _dash(place))), WIDTH)
+
+
+def _dash(place: int) -> Sequence[int]:
+    return DASHES[place % len(DASHES)]
+
+
+def _width(place: int) -> float:
+    return WIDTHS[place % len(WIDTHS)]
 
 
 def _first(found: Sequence[str], subject: Subject) -> list[str]:
@@ -107,8 +126,9 @@ def _chart(
         }
         for run, part, seed, points in found
     ]
-    who = [f"run {run}" for run in range(len(names))] if several else list(parts)
+    whose, who = ("run:N", [f"run {run}" for run in range(len(names))]) if several else ("part:N", list(parts))
     colours = [f"var(--line-{place % COLOURS})" for place in range(len(who))]
+    dashes, widths = list(map(_dash, range(len(who)))), list(map(_width, range(len(parts))))
     hidden = alt.param(name="hidden", value=[])
     zoom = alt.selection_interval(name="zoom", bind="scales", zoom="wheel![event.ctrlKey || event.metaKey]")
     near = alt.selection_point(
@@ -127,15 +147,16 @@ def _chart(
                 axis=steps,
             ),
             y=alt.Y("value:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5)),
-            color=alt.Color("run:N" if several else "part:N", scale=alt.Scale(domain=who, range=colours), legend=None),
+            color=alt.Color(whose, scale=alt.Scale(domain=who, range=colours), legend=None),
             detail=["run:N", "part:N", "seed:N"],
         )
     )
-    lines = base.mark_line(strokeWidth=1.8 if len(found) <= 2 * len(parts) else 1.3, clip=True, aria=False)
-    if several:
-        dashes = [DASHES[place % len(DASHES)] for place in range(len(parts))]
-        scale = alt.Scale(domain=list(parts), range=dashes)
-        lines = lines.encode(strokeDash=alt.StrokeDash("part:N", scale=scale, legend=None))
+    wide = alt.Scale(type="ordinal", domain=list(parts), range=widths)  # else they would be spread evenly over a range
+    width = alt.StrokeWidth("part:O", scale=wide, legend=None)
+    lines = base.mark_line(clip=True, aria=False).encode(
+        strokeDash=alt.StrokeDash(whose, scale=alt.Scale(domain=who, range=dashes), legend=None),
+        strokeWidth=width if several else alt.value(WIDTH if len(found) <= 2 * len(parts) else NARROW),
+    )
     seeds = len({seed for _, _, seed, _ in found}) > 1
     tooltip = alt.TooltipValue(alt.ExprRef(_asked(metric, several=several, seeds=seeds)))
     dots = base.mark_point(filled=True, clip=True, aria=False).encode(

@@ -9,14 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from experiments.commands.runs import Run, age, look
-from experiments.comparison import Side, check_one_config, folders_of, folds_of, missing_folds
 from experiments.diverged import REPORT
 from experiments.settings.flags import from_flags
-from experiments.stored import config_of, notes_of, result_of
+from experiments.sides import Side, check_one_config, folders_of, folds_of, missing_folds
+from experiments.stored import check_folds, config_of, notes_of, result_of
 from jaxrec.errors import InputError
 from jaxrec.output.records import read
-from jaxrec.output.workdir import read_json
-from jaxrec.trees import differences
+from jaxrec.output.workdir import REMEDY, read_json
+from jaxrec.trees import differences, has
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"  # the house's own, which it can run without being asked to
 BAD_TENSORS = 5  # that a diverged run is told by
@@ -79,6 +79,7 @@ def gather(name: str) -> Subject:
       InputError: neither is there, a file of theirs is damaged, or they are not of one config.
     """
     folders = folders_of(name)
+    check_folds(pathlib.Path(name))
     missing: list[str] = []
     try:
         configs = [config_of(folder, "RUN") for folder in folders]
@@ -95,7 +96,7 @@ def gather(name: str) -> Subject:
         notes = {}
         missing.append(str(error))
     runs = [look(folder) for folder in folders]
-    records = [list(read(folder / "metrics.jsonl")) for folder in folders]
+    records = list(map(_records, folders))
     results = [result_of(each) or _newest(lines) for each, lines in zip(folders, records, strict=True)]
     missing += [line for run in runs for line in _unfinished(run)]
     file = folders[0] / "environment.json"
@@ -126,6 +127,19 @@ def table(file: pathlib.Path) -> list[list[str]]:
         return []
     with file.open(newline="") as opened:
         return list(csv.reader(opened))
+
+
+def _records(folder: pathlib.Path) -> list[dict[str, Any]]:
+    """What metrics.jsonl holds of a run.
+
+    Raises:
+      InputError: a line is no record; or there is none, and a state that was saved or measured after one.
+    """
+    file = folder / "metrics.jsonl"
+    records = list(read(file))
+    if file.exists() and not records and (result_of(folder) or any(folder.glob("checkpoints/[0-9]*"))):
+        raise InputError(f"{file}: holds no record, and this run has taken steps. {REMEDY}")
+    return records
 
 
 def _newest(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -175,17 +189,12 @@ def _changed(subject: Subject) -> Iterator[tuple[str, Any, Any]]:
         apart = "fold" if subject.side.folds else "seed" if subject.side.seeds else ""
         config = _plain(subject.side.config)
         for key, old, new in differences(_plain(defaults), config):
-            if key.partition(".")[0] != apart and _has(config, key):  # a network of another name lacks others
+            if key.partition(".")[0] != apart and has(config, key):  # a network of another name lacks others
                 yield key, old, new
         return
     for word in words:
         if found := re.match(r"--?config\.([^=]+)=(.*)", word, re.DOTALL):
             yield found[1], None, found[2]
-
-
-def _has(config: Any, key: str) -> bool:
-    first, _, rest = key.partition(".")
-    return isinstance(config, Mapping) and first in config and (not rest or _has(config[first], rest))
 
 
 def _plain(value: Any) -> Any:

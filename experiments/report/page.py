@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import jinja2
 import vl_convert
 
-from experiments.comparison import FEWEST, FLOOR, LEVEL, cell, differing, in_order, metrics_of
+from experiments.comparison import FLOOR, cell, differing_in_words, in_order
 from experiments.report.answers import Confusion, Seen
 from experiments.report.charts import Curves
 from experiments.report.gather import Subject, flat
+from experiments.significance import FEWEST, LEVEL, metrics_of
 from jaxrec.output.progress import text_of
 
 HERE = pathlib.Path(__file__).parent
@@ -70,7 +71,7 @@ def rendered(page: Page) -> str:
         title=" against ".join(subject.side.name for subject in page.subjects),
         lead="" if several else _lead(page.subjects[0]),
         tables=[table for table in _tables(page.subjects) if table.rows],
-        differing=differing([subject.side for subject in page.subjects]) if several else {},
+        differing=differing_in_words([subject.side for subject in page.subjects]) if several else {},
         level=f"{LEVEL:.0%}",
         fewest=FEWEST,
         open=OPEN,

@@ -9,7 +9,7 @@ from typing import Any
 
 from absl import flags
 
-from experiments.settings.flags import literal
+from experiments.settings.flags import empty, literal
 from experiments.settings.schema import arguments_of, check_call
 from jaxrec.errors import InputError, did_you_mean
 
@@ -50,6 +50,10 @@ class _Options(flags.FlagValues):
         except flags.UnrecognizedFlagError as error:
             near, allowed = did_you_mean(error.flagname, self), ", ".join(f"--{name}" for name in self)
             raise InputError(f"--{error.flagname}: there is no such flag here.{near} There are: {allowed}.") from None
+        except flags.Error as error:
+            if type(error) is not flags.Error:
+                raise
+            raise empty(argv[-1]) from None  # it has no kind of its own: the last flag wants a value, and none follows
 
 
 def check_not_empty(argv: Sequence[str]) -> None:
@@ -57,7 +61,7 @@ def check_not_empty(argv: Sequence[str]) -> None:
     for before, word in itertools.pairwise(["", *argv]):
         name, equals, value = word.partition("=")
         if not word or (equals and not value and name.startswith("-")):
-            raise InputError(f"{name or before} is empty: give it a value, or leave it out.")
+            raise empty(name or before)
 
 
 def check_first(word: str) -> None:
@@ -70,7 +74,9 @@ def not_understood(command: str, words: Sequence[str]) -> InputError:
     """The error for words of the command line that are no flags, where the command takes none."""
     if words[:1] == [command]:
         rest = " ".join(words[1:])
-        return InputError(f"{command} takes --flags alone, and {rest!r} is none. launch.py --help shows what it takes.")
+        return InputError(
+            f"{command} takes --flags alone, and {rest!r} is none. launch.py {command} --help shows what it takes."
+        )
     near = did_you_mean(words[0], COMMANDS)
     if words[0].endswith((".py", ".json")):
         near = f" Did you mean --config={words[0]}?"

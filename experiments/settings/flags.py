@@ -110,6 +110,11 @@ def completed(stored: Mapping[str, Any]) -> Mapping[str, Any]:
         return stored
 
 
+def empty(name: str) -> InputError:
+    """The error for a flag without its value."""
+    return InputError(f"{name} is empty: give it a value, {name}=..., or leave it out.")
+
+
 def literal(text: str) -> Any:
     """The Python literal that a text is, or the text."""
     try:
@@ -148,7 +153,7 @@ def _split(argv: Sequence[str]) -> tuple[str, list[str], list[str]]:
         if "=" not in argument:
             value = next(arguments, None)
             if value is None:
-                raise InputError(f"{argument} needs a value: {argument}=...")
+                raise empty(argument)
             argument = f"{argument}={value}"
         if name == "config":
             path = argument.partition("=")[2]

@@ -115,6 +115,21 @@ def arguments_of(module: str, name: str) -> dict[str, set[str | None]]:
     }
 
 
+def arguments_in_words(module: str, name: str) -> dict[str, tuple[str, str]]:
+    """What a function's arguments may be and what they are by default, in words, read from the source.
+
+    "" is said of what is no plain value, and of a default that is None: what that means, the docstring says.
+    """
+    found = {}
+    for argument, (annotation, default, home) in signature(lookup(module, name)).items():
+        kinds = [kind for kind in options_of(annotation) or [annotation] if name_of(kind) != "None"]
+        plain = all(name_of(kind) in KINDS or name_of(kind) == "Literal" for kind in kinds)
+        allowed = " or ".join(_allowed(kind, home) for kind in kinds) if plain else ""
+        written = "needed" if default is None else f"{ast.unparse(default)} by default"
+        found[argument] = allowed, "" if name_of(default) == "None" else written
+    return found
+
+
 def check_call(module: str, name: str, values: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
     """Checks keyword arguments of a function as `check` does a config's, and fills in its defaults.
 

@@ -50,7 +50,9 @@ def test_seeds_are_runs_of_their_own_with_mean_and_deviation(tmp_path, capsys):
     assert values[0] != values[1]
     np.testing.assert_allclose(summary["metrics"]["test"]["loss"]["mean"], sum(values) / 2)
     np.testing.assert_allclose(summary["metrics"]["test"]["loss"]["std"], abs(values[0] - values[1]) / np.sqrt(2))
-    assert "2 seeds" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "2 seeds" in shown
+    assert shown.count("Conv_0") == 1  # the layers are the same
     before = content_of(tmp_path / "s" / "seed_3" / "checkpoints")
     assert launch.main(command) == 0  # finished runs are not run again
     assert content_of(tmp_path / "s" / "seed_3" / "checkpoints") == before

@@ -9,22 +9,11 @@ import numpy as np
 import pytest
 
 import launch
-from experiments.commands.compare import _table, said
-from experiments.comparison import (
-    Answers,
-    Interval,
-    Side,
-    Verdict,
-    differing,
-    holm,
-    interval,
-    metrics_of,
-    pooled,
-    side_of,
-    verdict,
-    verdicts,
-)
+from experiments.commands.compare import _table
+from experiments.comparison import said
 from experiments.settings.flags import from_flags
+from experiments.sides import Answers, Side, differing, pooled, side_of
+from experiments.significance import Interval, Verdict, holm, interval, metrics_of, verdict, verdicts
 from jaxrec.errors import InputError
 
 ROOT = pathlib.Path(__file__).parents[2]

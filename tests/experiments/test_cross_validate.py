@@ -62,6 +62,11 @@ def test_all_folds_compile_each_step_once(validated):
     assert ends == [60] * FOLDS
 
 
+def test_the_layers_are_shown_once(validated):
+    assert validated[1].count("Dense_0") == 1
+    assert [validated[1].count(f"Fold {number} of") for number in range(FOLDS)] == [1] * FOLDS
+
+
 def test_each_example_is_answered_by_the_run_that_held_it_out(validated, digits):
     folder, _ = validated
     found = out_of_fold(folder)

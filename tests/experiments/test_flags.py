@@ -70,7 +70,7 @@ def test_a_section_can_be_replaced_as_a_whole():
         (["--config=configs/nothing.py"], "no such .py or .json file"),
         (["--config=pyproject.toml"], "no such .py or .json file"),
         (["--config=configs"], "no such .py or .json file"),
-        (["--config=digits.py", "--config"], "needs a value"),
+        (["--config=digits.py", "--config"], "--config is empty: give it a value, --config=..., or leave it out"),
         ([f"--config={ROOT}/configs/digits_cnn.py", "--config.augment[0].p=2"], "a sequence is set as a whole"),
     ],
 )

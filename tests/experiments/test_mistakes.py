@@ -9,7 +9,7 @@ import pytest
 
 import launch
 from experiments.commands import mistakes as command
-from experiments.comparison import Answers
+from experiments.sides import Answers
 from jaxrec.data.batches import Dataset
 
 CLASSES = ("ant", "bee", "cat")

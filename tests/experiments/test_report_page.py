@@ -10,6 +10,7 @@ import pathlib
 import shlex
 import shutil
 import sys
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -18,11 +19,12 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix
 
 import launch
-from experiments.comparison import answers_of, pooled
+from experiments.commands.compare import _differing
 from experiments.predictor import load
 from experiments.report.answers import confusion_of
 from experiments.report.gather import gather
 from experiments.settings.flags import from_flags
+from experiments.sides import answers_of, pooled, side_of
 from jaxrec.output.records import read as records_of
 from jaxrec.output.workdir import owned
 
@@ -377,6 +379,44 @@ def test_runs_stand_side_by_side(tmp_path):
     assert len(names) == len(set(names))
 
 
+def lines_of(chart: dict) -> list[dict[str, str]]:
+    """The curves that are drawn, from below: their path, stroke, stroke-dasharray and stroke-width."""
+    drawn = ElementTree.fromstring(vl_convert.vegalite_to_svg({**chart, "width": 300}))
+    paths = [path.attrib for group in drawn.iter() if "mark-line" in group.get("class", "") for path in group]
+    return [path for path in paths if "var(--line-" in path.get("stroke", "")]
+
+
+def test_equal_curves_are_both_seen_and_no_curve_is_told_by_colour_alone(tmp_path):
+    """The upper one has gaps in which the lower one shows."""
+    runs = [made(tmp_path / f"run_{number}", "digits_autoencoder") for number in range(9)]
+    _, read = reported(tmp_path, *runs)
+    lines = lines_of(read.held("charts")[0])
+    dashes: dict[str, set] = {}
+    for line in lines:
+        dashes.setdefault(line["stroke"], set()).add(line.get("stroke-dasharray"))
+    assert len(dashes) == len(set(map(str, dashes.values()))) == 8
+    assert len({line["d"] for line in lines}) == 2  # train and validation, equal in all runs
+    for place in (0, 1):
+        assert len({line["stroke-width"] for line in lines[place::2]}) == 1
+    assert lines[0]["stroke-width"] != lines[1]["stroke-width"]
+    marks = [attrs.get("stroke-dasharray", "") for tag, attrs in read.tags if tag == "line"]
+    assert len(set(marks[:8])) == 8  # of the legend
+    _, read = reported(tmp_path, runs[0])
+    lines = lines_of(read.held("charts")[0])
+    assert len(lines) == len({line.get("stroke-dasharray") for line in lines}) == 2
+
+
+def test_a_key_that_one_network_lacks_is_told_so_by_report_as_by_compare(tmp_path):
+    names = [str(made(tmp_path / "cnn")), str(made(tmp_path / "mlp", "digits_cnn", "--config.model={'name': 'MLP'}"))]
+    _, read = reported(tmp_path, *names)
+    assert read.row("config.model.name") == ["'CNN'", "'MLP'"]
+    assert read.row("config.model.kernel") == ["3", "(not there)"]
+    compared = [list(column.cells) for column in _differing([side_of(name) for name in names]).columns]
+    for key, *values in zip(*compared, strict=True):
+        assert read.row(key) == values
+        assert "None" not in values  # of these two networks no argument is None
+
+
 def test_the_verdict_on_two_recognisers_is_that_of_compare(trained, tmp_path, capsys, monkeypatch):
     other = shutil.copytree(trained / "run", tmp_path / "other")
     access = os.access  # neither folder can be written, and neither has to be
@@ -441,6 +481,39 @@ def test_what_is_damaged_is_left_out(tmp_path):
     assert curve["value"] == [1.0, 0.5]
     assert read.row("loss") == ["0.5000"]
     assert "takes for which" not in read.text
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("folds.json", b"{"),
+        ("folds.json", b'{"folds": 2}'),
+        ("out_of_fold.npz", b""),
+        ("out_of_fold.npz", b"no archive"),
+        ("out_of_fold.npz", None),  # a bit of it
+        ("fold_1/metrics.jsonl", b""),
+        ("fold_1/metrics.jsonl", b'{"step": 10, "train/lo'),
+    ],
+)
+def test_a_damaged_file_of_a_cross_validation_is_named(tmp_path, capsys, name, content):
+    runs = tmp_path / "runs"
+    for number in range(2):
+        made(runs / f"fold_{number}", "digits_autoencoder", "--config.fold.of=2", f"--config.fold.number={number}")
+    (runs / "folds.json").write_text('{"folds": 2, "metrics": {}}')
+    np.savez(runs / "out_of_fold.npz", id=np.arange(4), logits=np.ones((4, 3)))
+    reported(tmp_path, runs)
+    whole = (runs / name).read_bytes()
+    middle = whole.index(np.ones(3).tobytes()) if content is None else 0
+    (runs / name).write_bytes(whole[:middle] + b"\1" + whole[middle + 1 :] if content is None else content)
+    (tmp_path / "report.html").unlink()
+    capsys.readouterr()
+    assert launch.main(["report", str(runs), f"--out={tmp_path}/report.html"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"launch.py: {runs / name}: ")
+    assert line.endswith("The file is damaged: put it back as it was, take it away, or name another run.")
+    assert not (tmp_path / "report.html").exists()
+    (runs / name).unlink()  # as the line says
+    reported(tmp_path, runs)
 
 
 def test_a_config_file_outside_this_repository_is_not_run(tmp_path):

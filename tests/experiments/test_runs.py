@@ -64,13 +64,26 @@ def test_the_lock_of_a_run_whose_process_is_gone_is_not_asked_for(tmp_path, monk
     assert look(folder).state == "stopped"
 
 
-def test_damaged_files_are_no_trouble(tmp_path):
+def test_a_record_that_a_kill_has_cut_short_is_no_damage(tmp_path):
     folder = make(tmp_path / "a")
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('{"step": 200, "validation/accura')
-    (folder / "result.json").write_text("{")
-    (folder / "config.json").write_text("[]")
-    assert look(folder)[1:4] == ("stopped", 150, None)
+    assert look(folder)[1:4] == ("stopped", 150, 500)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "[" * 100_000])
+def test_a_damaged_run_is_called_so_and_its_file_named(tmp_path, capsys, content):
+    folder, other = make(tmp_path / "a"), make(tmp_path / "b")
+    for run in (folder, other):
+        (run / "result.json").write_text('{"step": 3}')
+    (folder / "config.json").write_text(content)
+    assert look(folder)[1:4] == ("damaged", 150, None)
+    assert launch.main(["runs", str(tmp_path)]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if f"{folder} " in line]
+    assert "damaged: config.json" in [cell.strip() for cell in line.split("│")]
+    (folder / "result.json").write_text(content)
+    assert look(folder).damaged == ["config.json", "result.json"]
+    assert look(other).state == "finished"
 
 
 def test_a_loss_is_best_where_it_is_lowest(tmp_path):
