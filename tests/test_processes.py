@@ -178,6 +178,11 @@ def test_a_checkpoint_is_the_same_in_one_process_and_in_two(together):
     assert together[0]["both"] == expected
 
 
+def test_two_folders_save_the_same_step_at_once(together):
+    """As a run does that is stopped at a step that it saves: in one folder as it was to, in another because of it."""
+    assert together[0]["two_folders"] == [1, 1]
+
+
 def test_nothing_listens_but_on_the_address_of_the_coordinator(together):
     """Process 0: what JAX's coordinator and gloo listen at."""
     addresses = {address.rpartition(":")[0] for address in together[0]["listening"]}
@@ -254,7 +259,7 @@ def test_sigterm_to_one_process_stops_all_at_one_step(process_id, longer, tmp_pa
     same_to_the_bit(longer, tmp_path / "run")
 
 
-@LONG  # failed in 2 of 13 runs, once by time and once by its exit code: docs/results.md
+@LONG
 def test_a_run_goes_on_in_another_number_of_processes(longer, tmp_path):
     flags = (*LONGER, f"--workdir={tmp_path}/run")
     for processes, step in ((1, 100), (2, 250), (4, 400)):

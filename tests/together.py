@@ -4,11 +4,14 @@ import json
 import os
 import pathlib
 import sys
+import threading
+from unittest import mock
 
 import jax
 import numpy as np
 
 from jaxrec.data.batches import train_batches
+from jaxrec.engine import manifest
 from jaxrec.engine.checkpoint import Checkpoints
 from jaxrec.errors import InputError
 from jaxrec.machine import agreement, cluster, exits
@@ -53,6 +56,28 @@ def checkpoints(folder: pathlib.Path, parallel: Parallel, me: int) -> dict[str, 
         }
 
 
+def two_folders(folder: pathlib.Path, parallel: Parallel) -> list[int]:
+    """The steps in two folders that save one step at once: the second has it while process 0 still writes the first."""
+    write, second_is_there = manifest.write, threading.Event()
+
+    def late(partial: pathlib.Path, step: int) -> None:
+        if partial.parent.name == "first":
+            second_is_there.wait(60)
+        write(partial, step)
+
+    tree = {"whole": parallel.everywhere(np.arange(6.0))}
+    with (
+        mock.patch.object(manifest, "write", late),
+        Checkpoints(folder / "first") as first,
+        Checkpoints(folder / "second") as second,
+    ):
+        first.save(1, tree)
+        second.save(1, tree)
+        second.wait()
+        second_is_there.set()
+        return [first.latest(), second.latest()]
+
+
 def main() -> int:
     flags = dict(word.lstrip("-").split("=") for word in sys.argv[1:])
     me, folder = int(flags["process_id"]), pathlib.Path(os.environ["FOLDER"])
@@ -71,6 +96,7 @@ def main() -> int:
         "ids": [whole(parallel, parallel.split(batches.host(step)["id"])) for step in range(6)],
         "listening": listening(),
         **checkpoints(folder, parallel, me),
+        "two_folders": two_folders(folder, parallel),
     }
     if me == 0:
         print(json.dumps(found), flush=True)

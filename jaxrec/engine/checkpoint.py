@@ -142,6 +142,9 @@ class Checkpoints:
             ),
             async_options=options,
             temporary_path_class=_Step,
+            # Processes meet by name when a step is written and when it is named, and two folders may save the same step
+            # at once, as a run does that is stopped where it saves: they are not to take one meeting for the other.
+            multiprocessing_options=ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=self.directory.name),
         )
         if not read_only:
             self._open()
