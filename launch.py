@@ -100,6 +100,7 @@ def main(argv: list[str]) -> int:
         if "--debug" in argv:
             traceback.print_exception(error)
         print(f"launch.py: {known[1]}", file=sys.stderr)
+        exits.give_turn(error)
         return known[0]
 
 

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import types
 
 import jax
 import numpy as np
@@ -20,6 +21,7 @@ from sklearn.datasets import load_digits
 import launch
 from jaxrec.data.batches import train_batches
 from jaxrec.engine.checkpoint import Checkpoints
+from jaxrec.machine import exits
 from jaxrec.trees import paths
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -196,6 +198,21 @@ def test_the_first_to_fail_is_named_last_after_its_traceback(together):
     *_, error, last = done.stderr.splitlines()
     assert error == "RuntimeError: out of luck"
     assert last.startswith("launch.py: process 1 of 2 was the first to fail: exit code 1.")
+
+
+def test_one_that_has_lost_another_lets_it_end_first(monkeypatch):
+    """Else the parent, which sees both end within milliseconds, may name the wrong one."""
+
+    def lost(*_: object) -> int:
+        raise ValueError("UNKNOWN: Gloo AllGather failed: Connection closed by peer")
+
+    slept = []
+    monkeypatch.setattr(exits, "time", types.SimpleNamespace(sleep=slept.append))
+    monkeypatch.setattr("experiments.start.start", lost)
+    assert launch.main([*TINY]) == 1
+    assert slept == [exits.TURN]
+    exits.give_turn(ValueError("another"))
+    assert slept == [exits.TURN]
 
 
 def same_to_the_bit(one: pathlib.Path, other: pathlib.Path) -> None:

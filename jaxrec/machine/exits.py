@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from typing import NoReturn
@@ -16,6 +17,7 @@ OTHER, BAD_INPUT, DIVERGED, HANGS = 1, 2, 76, 77  # beside 0 and those of `signa
 OURS = ("jaxrec", "experiments", "configs")
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LOST = ("Gloo", "NCCL", "coordination service", "CoordinationService")  # who says that another process is gone
+TURN = 1.0  # seconds by which a process that is told so ends later
 NO_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory", "Unable to allocate", "std::bad_alloc")
 
 
@@ -47,9 +49,16 @@ def told(error: BaseException) -> tuple[int, str] | None:
             "take a batch in parts, use a smaller model, smaller images (config.data.size) or more devices with "
             "config.train.rule=fsdp; of a command, ask for fewer images."
         )
-    if any(words in str(error) for words in LOST):
+    if _is_lost(error):
         return OTHER, f"another process of this job has ended, or cannot be reached ({reason(error)[:200]})."
     return None
+
+
+def give_turn(error: BaseException) -> None:
+    """Lets another process of the job end first where the error says that it is gone: its connections close before it
+    has ended, and whoever looks after the job takes the first to end for the cause."""
+    if _is_lost(error):
+        time.sleep(TURN)
 
 
 def end(main: Callable[[], int]) -> NoReturn:
@@ -70,6 +79,7 @@ def end(main: Callable[[], int]) -> NoReturn:
             print(f"launch.py: {known[1]}", file=sys.stderr)
         else:
             traceback.print_exc()
+        give_turn(error)
         code = known[0] if known else OTHER
     signals.ignore()
     if code:
@@ -77,3 +87,8 @@ def end(main: Callable[[], int]) -> NoReturn:
         sys.stderr.flush()
         os._exit(code)
     sys.exit()
+
+
+def _is_lost(error: BaseException) -> bool:
+    """Whether an error is that another process of the job is gone."""
+    return any(words in str(error) for words in LOST)
