@@ -17,13 +17,8 @@ import tempfile
 import time
 
 import jax
-import numpy as np
-from peers.jaxrec_tasks import TASKS
-from peers.networks import NETWORKS, family
-
-from jaxrec.data import transforms
-from jaxrec.data.batches import train_batches
-from jaxrec.engine.program import compile_task
+from peers.jaxrec_program import program_of
+from peers.networks import NETWORKS
 
 STEPS = 10  # that are looked at
 OUTER = re.compile(r"(while|call|conditional)\b")  # operations that hold others
@@ -47,12 +42,7 @@ def main() -> None:
     parser.add_argument("--network", choices=NETWORKS, default="ResNet-20, 128")
     parser.add_argument("--most", type=int, default=25, help="rows, the largest first")
     options = parser.parse_args()
-    network = NETWORKS[options.network]
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (16 * network.batch, *network.shape), dtype=np.uint8)
-    arrays = {"image": images, "label": rng.integers(0, 10, len(images)).astype(np.int32)}
-    train = train_batches(arrays, batch_size=network.batch, transform=transforms.unit_range)
-    program = compile_task(TASKS[family(options.network)](), train, log_every=STEPS)
+    program = program_of(options.network, log_every=STEPS)
     state, *_ = program.train(program.init(), 0, STEPS)
     jax.block_until_ready(state)
     quiet = jax.profiler.ProfileOptions()

@@ -8,6 +8,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 
+import gc
 import socket
 from collections.abc import Iterator
 
@@ -21,6 +22,8 @@ from jaxrec.machine import startup
 from jaxrec.sharding import Parallel, data_parallel
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Compiled programs are a million objects that stay; looking for garbage among them took a twentieth of the time.
+gc.set_threshold(50_000)
 assert jax.device_count() == 8, "sharding cannot be tested: another jax was set up before this file"
 
 # Where runs are compared to the bit, programs are compiled as a user's are. Elsewhere they compute a few small arrays,
