@@ -6,7 +6,7 @@ from typing import Any
 from experiments.sides import Side, differing
 from experiments.significance import LEVEL, Interval, Verdict
 from jaxrec.output.progress import text_of
-from jaxrec.trees import has
+from jaxrec.trees import found_at
 
 FLOOR = "real_"  # how metrics begin that are of real images in the place of generated ones
 NOT_THERE = "(not there)"  # in the place of a value that a config has no key for
@@ -33,7 +33,7 @@ def differing_in_words(sides: Sequence[Side]) -> dict[str, list[str]]:
     """What `differing` finds, as tables show it: values as Python writes them, or that a side has no such key."""
     return {
         key: [
-            repr(value) if has({"config": side.config}, key) else NOT_THERE
+            repr(value) if found_at({"config": side.config}, key) else NOT_THERE
             for side, value in zip(sides, values, strict=True)
         ]
         for key, values in differing(sides).items()

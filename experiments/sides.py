@@ -13,7 +13,7 @@ from experiments.stored import config_of, notes_of, result_of
 from jaxrec import metrics
 from jaxrec.errors import InputError
 from jaxrec.metrics.calibration import softmax
-from jaxrec.trees import differences
+from jaxrec.trees import differences, found_at
 
 
 class Side(NamedTuple):
@@ -261,11 +261,11 @@ def right_of(sides: Mapping[str, Sequence[Answers]]) -> dict[str, np.ndarray]:
 
 
 def differing(sides: Sequence[Side]) -> dict[str, list[Any]]:
-    """What configs differ in: key -> its value on each side. Seeds or folds are none where a side has several."""
+    """What configs differ in: key -> its value on each side, None where a side has no such key.
+
+    Seeds or folds are none where a side has several.
+    """
     seeds, folds = any(side.seeds for side in sides), any(side.folds for side in sides)
-    configs = [_without(side.config, seed=seeds, fold=folds) for side in sides]
-    found: dict[str, list[Any]] = {}
-    for place, config in enumerate(configs):
-        for key, old, new in differences(configs[0], config, "config"):
-            found.setdefault(key, [old] * len(sides))[place] = new
-    return found
+    configs = [{"config": _without(side.config, seed=seeds, fold=folds)} for side in sides]
+    keys = dict.fromkeys(key for config in configs for key, _, _ in differences(configs[0], config))
+    return {key: [next(iter(found_at(config, key)), None) for config in configs] for key in keys}

@@ -37,10 +37,17 @@ def differences(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, 
         yield path, old, new
 
 
-def has(value: Any, path: str) -> bool:
-    """Whether plain values have what a path with dots names, as `differences` yields it, be it None."""
-    first, _, rest = path.partition(".")
-    return isinstance(value, dict) and first in value and (not rest or has(value[first], rest))
+def found_at(value: Any, path: str) -> list[Any]:
+    """[what plain values have at a path with dots, as `differences` yields it], or [] where nothing is, not even None.
+
+    A key may have dots itself.
+    """
+    for key, inner in value.items() if isinstance(value, dict) else ():
+        if path == str(key):
+            return [inner]
+        if path.startswith(f"{key}.") and (found := found_at(inner, path.removeprefix(f"{key}."))):
+            return found
+    return []
 
 
 def is_float(leaf: Any) -> bool:

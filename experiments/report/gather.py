@@ -16,7 +16,7 @@ from experiments.stored import check_folds, config_of, notes_of, result_of
 from jaxrec.errors import InputError
 from jaxrec.output.records import read
 from jaxrec.output.workdir import REMEDY, read_json
-from jaxrec.trees import differences, has
+from jaxrec.trees import differences, found_at
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"  # the house's own, which it can run without being asked to
 BAD_TENSORS = 5  # that a diverged run is told by
@@ -189,7 +189,7 @@ def _changed(subject: Subject) -> Iterator[tuple[str, Any, Any]]:
         apart = "fold" if subject.side.folds else "seed" if subject.side.seeds else ""
         config = _plain(subject.side.config)
         for key, old, new in differences(_plain(defaults), config):
-            if key.partition(".")[0] != apart and has(config, key):  # a network of another name lacks others
+            if key.partition(".")[0] != apart and found_at(config, key):  # a network of another name lacks others
                 yield key, old, new
         return
     for word in words:

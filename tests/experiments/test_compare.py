@@ -10,7 +10,7 @@ import pytest
 
 import launch
 from experiments.commands.compare import _table
-from experiments.comparison import said
+from experiments.comparison import differing_in_words, said
 from experiments.settings.flags import from_flags
 from experiments.sides import Answers, Side, differing, pooled, side_of
 from experiments.significance import Interval, Verdict, holm, interval, metrics_of, verdict, verdicts
@@ -179,6 +179,23 @@ def test_configs_differ_in_how_many_folds_they_have(validated, tmp_path):
         "config.seed": [0, 7],  # by which folds are drawn
     }
     assert differing([side_of(f"{validated}/fold_{number}") for number in (0, 1)]) == {"config.fold.number": [0, 1]}
+
+
+def test_what_configs_differ_in_is_each_side_s_own_value():
+    """Also where one of three has another section, and where a key has a dot."""
+    mixes = {"p": 1, "of": {"a.b": 2}}, None, {"p": 3, "of": {"a.b": None}}
+    configs = [*({"mix": mix} for mix in mixes), {}]
+    sides = [Side(str(place), [pathlib.Path(str(place))], each, {}, []) for place, each in enumerate(configs)]
+    assert differing(sides) == {
+        "config.mix": [*mixes, None],
+        "config.mix.p": [1, None, 3, None],
+        "config.mix.of.a.b": [2, None, None, None],
+    }
+    assert differing_in_words(sides) == {
+        "config.mix": [*map(repr, mixes), "(not there)"],
+        "config.mix.p": ["1", "(not there)", "3", "(not there)"],
+        "config.mix.of.a.b": ["2", "(not there)", "None", "(not there)"],
+    }
 
 
 def test_examples_that_are_answered_twice_are_not_pooled():
