@@ -411,8 +411,9 @@ def test_the_help_of_a_command_says_what_its_arguments_are_by_default(capsys):
     assert "    --seal\n" in capsys.readouterr().out
 
 
-def test_help_needs_no_jax_and_the_overview_no_absl():
-    for words, absent in (["--help"], ("jax", "absl")), (["compare", "--help"], ("jax",)):
+def test_help_needs_no_jax_and_the_overview_and_the_doctor_s_no_absl():
+    neither = ("jax", "absl")
+    for words, absent in (["--help"], neither), (["doctor", "--help"], neither), (["compare", "--help"], ("jax",)):
         done = run_alone(*words, python=f"sys.modules.update(dict.fromkeys({absent}))")
         assert (done.returncode, done.stderr) == (0, "")
 

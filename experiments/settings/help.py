@@ -23,10 +23,12 @@ def help_of(words: Sequence[str]) -> str:
     """The help of the command that the words of a command line name, or "" where they name none."""
     if not words:
         return ""
+    if "doctor" in words:
+        return _help_of("launch", "doctor")
     from experiments.settings.command_line import COMMANDS  # needs absl, which a machine may lack: see the doctor
 
-    command = next((word for word in words if word in ("doctor", *COMMANDS)), "")
-    return _help_of("launch" if command == "doctor" else f"experiments.commands.{command}", command) if command else ""
+    command = next((word for word in words if word in COMMANDS), "")
+    return _help_of(f"experiments.commands.{command}", command) if command else ""
 
 
 def sections_of(docstring: str) -> dict[str, str]:
