@@ -328,6 +328,16 @@ def test_an_empty_flag_is_no_default(flags, name, capsys):
     assert capsys.readouterr().err == f"launch.py: {name} is empty: give it a value, {name}=..., or leave it out.\n"
 
 
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [(["compare", "", "b"], " behind compare"), (["--workdir=run", ""], " behind --workdir=run"), ([""], "")],
+)
+def test_an_empty_word_is_not_taken_for_the_value_of_what_is_no_flag(words, place, capsys):
+    assert launch.main(words) == 2
+    line = f"launch.py: There is an empty word{place}: say what is meant there, or leave it out.\n"
+    assert capsys.readouterr().err == line
+
+
 def test_a_warning_is_one_line(monkeypatch):
     monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # put back afterwards
     assert launch.main(["--config=configs/nothing.py"]) == 2

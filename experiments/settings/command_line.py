@@ -57,11 +57,19 @@ class _Options(flags.FlagValues):
 
 
 def check_not_empty(argv: Sequence[str]) -> None:
-    """Raises InputError for a flag without its value, as a shell makes of --workdir=$FOLDER where that is not set."""
+    """Raises InputError for a flag without its value, as a shell makes of --workdir=$FOLDER where that is not set.
+
+    So it does for a word that is empty, which a shell makes of "$FOLDER".
+    """
     for before, word in itertools.pairwise(["", *argv]):
         name, equals, value = word.partition("=")
-        if not word or (equals and not value and name.startswith("-")):
-            raise empty(name or before)
+        if equals and not value and name.startswith("-"):
+            raise empty(name)
+        if not word and before.startswith("-") and "=" not in before:
+            raise empty(before)
+        if not word:
+            place = f" behind {before}" if before else ""
+            raise InputError(f"There is an empty word{place}: say what is meant there, or leave it out.")
 
 
 def check_first(word: str) -> None:
