@@ -67,7 +67,8 @@ def lower(
         program = jax.extend.core.ClosedJaxpr(closed.jaxpr, constants)
         return jax.tree.unflatten(structure, jax.extend.core.jaxpr_as_fun(program)(*jax.tree.leaves(arguments)))
 
-    run.__name__ = function.__name__  # the name of the program in profiles and texts
+    # The name of the program in profiles and texts; a functools.partial has none.
+    run.__name__ = getattr(function, "__name__", type(function).__name__)
     arrays = [place(constant) for constant, array in zip(closed.consts, held, strict=True) if array]
     return Lowered(jax.jit(run, **options).lower(*arguments, arrays), arrays)
 

@@ -285,6 +285,12 @@ def test_a_run_that_goes_on_with_nan_says_so_once(one_device):
     assert len(said) == 1
 
 
+def test_what_is_lowered_needs_no_name():
+    """A schedule of somebody's own may be a functools.partial."""
+    times = functools.partial(lambda rate, step: rate * step, jnp.float32(3))
+    assert lower(times, np.float32(0), place=lambda array: array).compile()(np.float32(2)) == 6
+
+
 def test_every_program_of_a_gpu_adds_up_in_a_fixed_order(monkeypatch, one_device):
     card = types.SimpleNamespace(devices=np.array([types.SimpleNamespace(platform="gpu")]))
     options, asked = Parallel(card, None, None).options, []
