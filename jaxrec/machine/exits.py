@@ -11,13 +11,13 @@ from typing import NoReturn
 
 from jaxrec.errors import DivergedError, InputError, StoppedError, reason
 from jaxrec.machine import signals
+from jaxrec.machine.watchdog import TURN
 
 OTHER, BAD_INPUT, DIVERGED, HANGS = 1, 2, 76, 77  # beside 0 and those of `signals.CODES`
 
 OURS = ("jaxrec", "experiments", "configs")
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LOST = ("Gloo", "NCCL", "coordination service", "CoordinationService")  # who says that another process is gone
-TURN = 1.0  # seconds by which a process that is told so ends later
 NO_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory", "Unable to allocate", "std::bad_alloc")
 
 
