@@ -25,7 +25,8 @@ def compare(*, runs: Paths, split: Literal["validation", "test"] = "test", out: 
     Writes all of it to <out>.json, and the learning curves over each other to <out>.png.
 
     Args:
-      runs: folders of finished runs, or of the runs that `--seeds` has made, which stand for one config.
+      runs: folders of finished runs, or of those that `--seeds` or `cross_validate` has made; these stand for one
+        config.
       split: on which they are compared.
       out: the files, without their endings.
 
