@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxrec import losses, sharding
+from jaxrec import losses
 from jaxrec.data.batches import eval_batches, train_batches
 from jaxrec.engine.checkpoint import Checkpoints
 from jaxrec.engine.hooks import stop_if_diverged
@@ -303,15 +303,6 @@ def test_every_program_of_a_gpu_adds_up_in_a_fixed_order(monkeypatch, one_device
     state = program.init()
     program.evaluate(state, eval_batches({"value": VALUES}, batch_size=8))
     assert asked == ["options"] * len(program.compiled) == ["options"] * 3
-
-
-def test_matrix_products_go_to_onednn_where_it_is_faster_and_on_a_cpu_alone(monkeypatch):
-    core = types.SimpleNamespace(devices=np.array([types.SimpleNamespace(platform="tpu")]))
-    for faster, options in (False, {}), (True, sharding.ONEDNN):
-        monkeypatch.setattr(sharding, "ONEDNN_IS_FASTER", faster)
-        assert data_parallel().options == options
-        assert data_parallel().run_once == {**options, "xla_backend_optimization_level": 1}
-        assert Parallel(core, None, None).run_once == {}
 
 
 def test_what_is_no_task_batches_or_program_is_said():
