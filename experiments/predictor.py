@@ -219,7 +219,7 @@ def load(run: str | os.PathLike, *, batch_size: int = BATCH, what: str = "run") 
     config, notes = recogniser_of(folder, what), notes_of(folder, what, "shape", "classes")
     parallel = data_parallel()
     state = parallel.everywhere(averaged(state))
-    logits = jax.jit(logits_of(config, notes), compiler_options=parallel.options)
+    logits = jax.jit(logits_of(config, notes), compiler_options=parallel.repeatable)
 
     return Predictor(
         classes=tuple(notes["classes"]),

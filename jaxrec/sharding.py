@@ -5,8 +5,6 @@ batch is split over the mesh's one axis, the state lies by a rule (`replicate`, 
 communication. `parallel="pmap"` runs the same task once per device instead, for those who think in pmap.
 """
 
-import platform
-import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
@@ -22,13 +20,6 @@ from jaxrec.trees import paths
 from jaxrec.types import PyTree
 
 AXIS = "devices"
-
-# Left alone, a GPU adds some things up in no fixed order, so that no run has the bits of another.
-REPEATABLE = {"xla_gpu_exclude_nondeterministic_ops": True}
-
-# Which of its libraries XLA gives matrix products to on a CPU (docs/speed.md). JAX 0.10 refuses some programs with it.
-ONEDNN = {"xla_cpu_use_onednn": True, "xla_cpu_experimental_onednn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
-ONEDNN_IS_FASTER = jax.__version_info__ >= (0, 12) and (sys.platform, platform.machine()) == ("linux", "x86_64")
 
 # Arrays below this many elements stay whole under `fsdp`: gathering them costs more than they take.
 FSDP_MIN_SIZE = 1024
@@ -83,16 +74,15 @@ class Parallel(NamedTuple):
         return self.mesh.devices.flat[0].platform == "cpu"
 
     @property
-    def options(self) -> dict[str, bool | str]:
-        """Compiler options of every program: those that make it repeatable on a GPU, and fast on a CPU."""
-        if self.mesh.devices.flat[0].platform == "gpu":
-            return REPEATABLE
-        return ONEDNN if self.on_cpu and ONEDNN_IS_FASTER else {}
+    def repeatable(self) -> dict[str, bool]:
+        """Compiler options for the same bits in every run: left alone, a GPU adds some things up in no fixed order."""
+        on_gpu = self.mesh.devices.flat[0].platform == "gpu"
+        return {"xla_gpu_exclude_nondeterministic_ops": True} if on_gpu else {}
 
     @property
-    def run_once(self) -> dict[str, bool | str | int]:
-        """`options` for a program that runs once: on a CPU optimising takes seconds and saves milliseconds."""
-        return {**self.options, **({"xla_backend_optimization_level": 1} if self.on_cpu else {})}
+    def run_once(self) -> dict[str, bool | int]:
+        """`repeatable` for a program that runs once: on a CPU optimising takes seconds and saves milliseconds."""
+        return {**self.repeatable, **({"xla_backend_optimization_level": 1} if self.on_cpu else {})}
 
     def everywhere(self, tree: PyTree) -> PyTree:
         """Puts a host tree on every device, whole; each of several processes gives the same."""

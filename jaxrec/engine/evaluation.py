@@ -73,7 +73,7 @@ def evaluator(
             for _, before, _ in [entry for entry in known.values() if entry[0] is measure][-1:]:
                 _warn_of_another(name, before, arguments)
             rows = parallel.split(first)
-            options = {"out_shardings": parallel.whole, "compiler_options": parallel.options}
+            options = {"out_shardings": parallel.whole, "compiler_options": parallel.repeatable}
             lowered = lower(eval_step, template, data, rows, key, place=place, **options)
             # Two lambdas of one text are one program; what they close over are its arguments. An argument that is not
             # used is in no text, nor are the kinds of metrics.

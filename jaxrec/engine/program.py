@@ -96,7 +96,7 @@ def compile_task(
 
     def lower_steps(probe: PyTree, at_once: int) -> Lowered:
         arguments = (template, data, probe, placed(1), key)
-        options = {"out_shardings": (shardings, parallel.whole), "compiler_options": parallel.options}
+        options = {"out_shardings": (shardings, parallel.whole), "compiler_options": parallel.repeatable}
         return lower(several_steps(train_step, at_once), *arguments, place=place, donate_argnums=0, **options)
 
     def probe_of(at_once: int) -> PyTree:
