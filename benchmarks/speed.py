@@ -42,6 +42,7 @@ class Contender(NamedTuple):
 
 CONTENDERS = [
     Contender("jaxrec", ("--kind=jaxrec",)),
+    Contender("jaxrec, oneDNN", ("--kind=jaxrec", "--onednn")),
     Contender("flax", ("--kind=flax",)),
     Contender("Keras-JAX", ("--kind=keras-jax",), FIT),
     Contender("Keras-TF", ("--kind=keras-tensorflow",), FIT),

@@ -75,7 +75,7 @@ def bars_table(results: Mapping[str, Any]) -> list[str]:
 
 def _against(medians: Mapping[str, float], one: str, peer: str, bar: float) -> str:
     """The ratio to a peer at its fastest setting; to one in JAX, with the same JAX."""
-    version = one.removeprefix("jaxrec")
+    version = one.removeprefix("jaxrec").removeprefix(", oneDNN")
     rivals = {name + setting for name in (peer + version, peer) for setting in ("", *SETTINGS, "".join(SETTINGS))}
     fastest = max((medians[label] for label in rivals & medians.keys()), default=None)
     if fastest is None or one not in medians:
