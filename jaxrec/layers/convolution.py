@@ -226,7 +226,7 @@ def _by_rows_pays(kernel: Array, strides: tuple[int, int], y: Array) -> bool:
     """
     _, kw, c, d = kernel.shape
     columns = 6 * (kw - 1) if min(c, d) < 64 else 3.5 * (kw - 1)
-    return strides == (1, 1) and columns <= y.shape[2] and min(c, d) >= 32
+    return strides == (1, 1) and columns <= y.shape[2] and min(c, d) >= 24
 
 
 def _by_rows(x: Array, kernel: Array, pads: Pads, precision: object) -> Array:
