@@ -13,7 +13,7 @@ ACTIVATIONS = {
     "relu": nn.relu,
     "tanh": jnp.tanh,
     "sigmoid": nn.sigmoid,
-    "gelu": nn.gelu,
+    "gelu": layers.gelu,
     "leaky_relu": functools.partial(nn.leaky_relu, negative_slope=0.2),
 }
 

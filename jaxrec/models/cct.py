@@ -78,7 +78,7 @@ class CCT(nn.Module):
                 self.mlp,
                 qkv_bias=False,
                 shortcut="norm",
-                activation=functools.partial(nn.gelu, approximate=False),
+                activation=functools.partial(layers.gelu, approximate=False),
                 epsilon=1e-5,
                 kernel_init=normal,
                 dropout=self.dropout,

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from jaxrec import layers
 from jaxrec.errors import InputError
 from jaxrec.models.blocks import DropPath
 from jaxrec.types import Array, Count, Positive, Rate
@@ -38,7 +39,7 @@ class Block(nn.Module):
     mlp: Count
     qkv_bias: bool = True
     shortcut: Literal["input", "norm"] = "input"
-    activation: Callable[[Array], Array] = nn.gelu
+    activation: Callable[[Array], Array] = layers.gelu
     epsilon: Positive = 1e-6
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
     dropout: Rate = 0.0

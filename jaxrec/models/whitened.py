@@ -56,7 +56,7 @@ class WhitenedCNN(nn.Module):
         kernel = self.variable("constants", "whitening", _whitening, patches).value
         bias = self.param("bias", nn.initializers.zeros, kernel.shape[-1:])
         x = jnp.dot(patches.astype(self.dtype), kernel.astype(self.dtype))
-        x = nn.gelu(x + bias.astype(self.dtype).reshape(1, 1, 1, -1))
+        x = layers.gelu(x + bias.astype(self.dtype).reshape(1, 1, 1, -1))
         for width in self.widths:
             x = self._convolution(x, width, train, pool)
             x = self._convolution(x, width, train)
@@ -71,7 +71,7 @@ class WhitenedCNN(nn.Module):
             width, (3, 3), padding=padding, use_bias=False, kernel_init=_identity, dtype=self.dtype, max_pool=pool
         )(x)
         norm = layers.BatchNorm(use_running_average=not train, momentum=0.6, use_scale=False, dtype=jnp.float32)
-        return nn.gelu(norm(x).astype(self.dtype))
+        return layers.gelu(norm(x).astype(self.dtype))
 
 
 def _patches(image: Array, side: int) -> Array:
