@@ -39,7 +39,7 @@ CLAIMS = {
         lambda found: found["error"] < found["error_of_the_mean_image"] / 2 and found["perplexity"] > 8,
     ),
 }
-SLOW = ("byol", "distillation", "lora", "segmentation")  # ten seconds each
+SLOW = ("byol", "distillation", "flow_matching", "lora", "mean_teacher", "segmentation")  # ten seconds each
 
 
 def test_every_example_makes_a_claim():
