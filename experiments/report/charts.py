@@ -98,7 +98,7 @@ def _switch(key: str, label: str, place: int) -> Switch:
 
 
 def _dash(place: int) -> Sequence[int]:
-    return DASHES[place % len(DASHES)]
+    return DASHES[(place + place // COLOURS) % len(DASHES)]  # else the ninth would look as the first does
 
 
 def _width(place: int) -> float:

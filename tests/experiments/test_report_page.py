@@ -395,6 +395,7 @@ def test_equal_curves_are_both_seen_and_no_curve_is_told_by_colour_alone(tmp_pat
     for line in lines:
         dashes.setdefault(line["stroke"], set()).add(line.get("stroke-dasharray"))
     assert len(dashes) == len(set(map(str, dashes.values()))) == 8
+    assert len({(line["stroke"], line.get("stroke-dasharray")) for line in lines}) == len(runs)
     assert len({line["d"] for line in lines}) == 2  # train and validation, equal in all runs
     for place in (0, 1):
         assert len({line["stroke-width"] for line in lines[place::2]}) == 1
