@@ -393,6 +393,7 @@ def test_the_help_of_a_command_is_its_own_and_its_example_is_understood(command,
     module = launch if command == "doctor" else importlib.import_module(f"experiments.commands.{command}")
     function = getattr(module, command)
     assert shown.startswith(inspect.getdoc(function).splitlines()[0])
+    assert not re.search(r"\b(experiments|jaxrec)\.|-$", shown, re.M)  # no module, no word in two
     (example,) = re.findall(r"^Example:\n\n    python (launch.py .*)$", shown, re.M)
     started = Mock(return_value=0)
     monkeypatch.setattr("experiments.start.start", started)
@@ -408,6 +409,10 @@ def test_the_help_of_a_command_says_what_its_arguments_are_by_default(capsys):
     assert "--split=...\n        on which they are compared.\n        'validation', 'test'; 'test' by default" in shown
     assert "RUNS ...\n        folders of finished runs" in shown
     assert "one path or more; needed" in shown
+    assert launch.main(["runs", "--help"]) == 0
+    assert "one path or more; runs by default" in capsys.readouterr().out
+    assert launch.main(["sample", "--help"]) == 0
+    assert re.search(r"^    --workdir=FOLDER\n        .*\n        needed$", capsys.readouterr().out, re.M)
     assert launch.main(["sweep", "--help"]) == 0
     shown = capsys.readouterr().out
     for written in (
@@ -417,6 +422,8 @@ def test_the_help_of_a_command_says_what_its_arguments_are_by_default(capsys):
         "--trials=...",
     ):
         assert f"    {written}\n        " in shown
+    assert re.search(r"^    --config=FILE .*\n        .*\n        needed$", shown, re.M)
+    assert "        runs/sweep/<name of the config> by default\n" in shown
     assert launch.main(["verify", "--help"]) == 0
     assert "    --seal\n" in capsys.readouterr().out
 

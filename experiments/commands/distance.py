@@ -24,7 +24,7 @@ def distance(
     features: str | None = None,
     split: Literal["validation", "test"] = "test",
 ) -> int:
-    """Prints what `jaxrec.metrics.distances.compare` says, and of how many images.
+    """Prints how far generated images are from real ones (docs/distances.md), and of how many images.
 
     Args:
       generated: an `.npz` file of "image", uint8 [N, H, W, C], as `sample` writes it; or of "features" [N, D] and,

@@ -38,7 +38,7 @@ def evaluate(
       split: of the data.
       data: other data: a folder of pictures or a CSV of them, an `.npz` file, `digits`, the name of a TFDS set, or a
         whole section, {'name': ..., ...}. Pictures get the run's own size, labels the numbers of classes of that name.
-      corrupt: names out of `experiments.corruptions`.
+      corrupt: which corruptions, such as gaussian_noise,masking; docs/predict.md has all of them.
 
     Returns:
       The exit code.

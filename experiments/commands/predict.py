@@ -29,7 +29,8 @@ def predict(*, run: str, images: Paths, out: str = "predictions.csv", top: Count
 
     Args:
       run: the folder of a run, finished or not: its chosen state, or its newest.
-      images: files, folders (all that lies in them), globs, or an `.npz` file: see `experiments.inputs`.
+      images: files, folders (the pictures in them and below), globs, or `.npz` files (`x_test`, or else their
+        first array of images).
       out: the file to write.
       top: how many classes, the most probable first.
       uncertainty: add the entropy, in nats, of the probabilities; of several labels the sum over the classes.

@@ -61,6 +61,12 @@ def _arguments(module: str, command: str, meaning: dict[str, str]) -> Iterator[s
     kinds = arguments_of(module, command)
     for name, (allowed, default) in arguments_in_words(module, command).items():
         written = next((WRITTEN[kind] for kind in WRITTEN if kind in kinds[name]), "--{name}=...")
-        lines = [meaning[name], *(["; ".join(filter(None, (allowed, default)))] if allowed else [])]
-        wrapped = [textwrap.fill(line, WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 8) for line in lines]
-        yield "\n".join([f"    {written.format(name=name, NAME=name.upper())}", *wrapped])
+        if name == "workdir" and "config" in kinds:  # launch.py names the folder by the config then
+            default = f"runs/{command}/<name of the config> by default"
+        lines = filter(None, (meaning[name], "; ".join(filter(None, (allowed, default)))))
+        yield "\n".join([f"    {written.format(name=name, NAME=name.upper())}", *map(_wrapped, lines)])
+
+
+def _wrapped(line: str) -> str:
+    indent = " " * 8
+    return textwrap.fill(line, WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)

@@ -125,7 +125,7 @@ def arguments_in_words(module: str, name: str) -> dict[str, tuple[str, str]]:
         kinds = [kind for kind in options_of(annotation) or [annotation] if name_of(kind) != "None"]
         plain = all(name_of(kind) in KINDS or name_of(kind) == "Literal" for kind in kinds)
         allowed = " or ".join(_allowed(kind, home) for kind in kinds) if plain else ""
-        written = "needed" if default is None else f"{ast.unparse(default)} by default"
+        written = "needed" if default is None else f"{_typed(default)} by default"
         found[argument] = allowed, "" if name_of(default) == "None" else written
     return found
 
@@ -320,6 +320,11 @@ def _allowed(annotation: ast.expr | None, module: str) -> str:
     if options := options_of(annotation):
         return " or ".join(_allowed(option, module) for option in options)
     return KINDS[name][0] if name in KINDS else "a section" if name else "any value"
+
+
+def _typed(default: ast.expr) -> str:
+    """A default as a command line has it, on which the words of a tuple stand side by side."""
+    return " ".join(ast.literal_eval(default)) if isinstance(default, ast.Tuple) else ast.unparse(default)
 
 
 def _near(value: Any, annotation: ast.expr | None) -> str:
