@@ -41,7 +41,7 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-$(INSTALLED): pyproject.toml $(wildcard requirements/*)
+$(INSTALLED): pyproject.toml $(wildcard requirements/*.txt) requirements/install.py
 	@test -n "$(PYTHON)" || { echo "jaxrec needs Python >= 3.11: install it, or name one: make PYTHON=/path/to/python3.12"; exit 2; }
 	$(PYTHON) -m venv $(if $(LOCKED),--clear) $(VENV)
 	$(BIN)/python requirements/install.py $(if $(LOCKED),--locked)
