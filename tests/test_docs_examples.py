@@ -39,7 +39,10 @@ CLAIMS = {
         lambda found: found["error"] < found["error_of_the_mean_image"] / 2 and found["perplexity"] > 8,
     ),
 }
-SLOW = ("byol", "distillation", "flow_matching", "lora", "mean_teacher", "segmentation")  # ten seconds each
+SLOW = (  # five to ten seconds each
+    *("byol", "distillation", "flow_matching", "lora", "mean_teacher", "seeds_at_once", "segmentation", "simclr"),
+    "vq_vae",
+)
 
 
 def test_every_example_makes_a_claim():

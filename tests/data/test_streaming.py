@@ -243,6 +243,7 @@ def test_a_picture_that_cannot_be_read_is_named(bad, options):
         batches.host(0)
 
 
+@pytest.mark.slow  # imports TensorFlow in a process of its own
 def test_a_script_that_leaves_a_stream_open_ends():
     program = """
         import io, time

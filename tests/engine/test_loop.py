@@ -193,7 +193,11 @@ def test_another_compilation_says_what_changed(counting):
 
 @pytest.mark.parametrize(
     ("steps_per_call", "way"),
-    [(4, {}), pytest.param(100, {"parallel": "pmap"}, marks=pytest.mark.slow), (3, {"rule": "fsdp"})],
+    [
+        (4, {}),
+        pytest.param(100, {"parallel": "pmap"}, marks=pytest.mark.slow),
+        pytest.param(3, {"rule": "fsdp"}, marks=pytest.mark.slow),
+    ],
 )
 def test_steps_taken_without_the_host_are_the_same_steps(digit_batches, tmp_path, steps_per_call, way):
     """Bit for bit, in whole intervals and in parts of them, through a checkpoint."""

@@ -40,6 +40,7 @@ def recogniser(tmp_path_factory) -> pathlib.Path:
     return trap(tmp_path_factory.mktemp("recogniser"), "digits_cnn", "{'name': 'MLP', 'widths': (4,)}")
 
 
+@pytest.mark.slow  # a whole launch
 def test_a_run_goes_on_from_there(recogniser):
     """A process of its own: Python, too, looks around as it starts."""
     command = [sys.executable, str(ROOT / "launch.py"), "--config=config.json", "--workdir=."]

@@ -24,9 +24,8 @@ def misses(capsys, *flags: str) -> list[int]:
 
 
 def test_many_seeds_and_many_rates_compile_each_step_once(tmp_path, capsys):
-    first, *others = misses(capsys, f"--workdir={tmp_path}/seeds", "--seeds=3")
-    assert len(others) == 2
-    assert set(others) == {first}
+    first, *others = misses(capsys, f"--workdir={tmp_path}/seeds", "--seeds=2")
+    assert others == [first]
     for rate in (1e-3, 1e-2):
         flags = [f"--workdir={tmp_path}/{rate}", f"--config.optimizer.learning_rate.init_value={rate}"]
         assert misses(capsys, *flags) == [first]
