@@ -30,8 +30,11 @@ def pictures(tmp_path_factory) -> pathlib.Path:
     return folder
 
 
-@pytest.mark.slow  # eight programs are compiled; tests/data/test_streaming.py has the quick form
-@pytest.mark.parametrize("name", SMALL)
+# Two programs or more are compiled for each; tests/data/test_streaming.py has the quick form.
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.long if name == "digits_gan" else pytest.mark.slow) for name in SMALL],
+)
 def test_a_stream_gives_the_numbers_of_the_array(name, pictures, tmp_path, capsys):
     results = []
     for stream in (True, False):
