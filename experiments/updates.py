@@ -1,7 +1,8 @@
 """From gradients to updates: the optimizer of a config and what stands before and behind it, for every experiment."""
 
+import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -97,9 +98,14 @@ def rate_of(section: Mapping[str, Any], *, steps: int, each: int = 1) -> optax.S
     rate = section["learning_rate"]
     if not isinstance(rate, Mapping):
         return None if rate is None else lambda step: rate
-    # Compiled: operation by operation the first call takes most of a second.
-    schedule = lower(_schedule(rate, steps), np.int32(0), place=lambda peak: peak).compile()
-    return lambda step: schedule(np.int32(step * each))
+    schedule = _schedule(rate, steps)
+
+    @functools.cache
+    def compiled() -> Callable:
+        # Operation by operation the first call would take most of a second; who never asks does not wait for this.
+        return lower(schedule, np.int32(0), place=lambda peak: peak).compile()
+
+    return lambda step: compiled()(np.int32(step * each))
 
 
 def _schedule(section: Mapping[str, Any], steps: int) -> optax.Schedule:

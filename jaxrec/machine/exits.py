@@ -13,7 +13,7 @@ from jaxrec.errors import DivergedError, InputError, StoppedError, reason
 from jaxrec.machine import signals
 from jaxrec.machine.watchdog import TURN
 
-OTHER, BAD_INPUT, DIVERGED, HANGS = 1, 2, 76, 77  # beside 0 and those of `signals.CODES`
+OTHER, BAD_INPUT, DIVERGED = 1, 2, 76  # beside 0, those of `signals.CODES`, and `watchdog.HANG`
 
 OURS = ("jaxrec", "experiments", "configs")
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

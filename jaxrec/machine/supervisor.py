@@ -19,11 +19,11 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from jaxrec.machine import signals
+from jaxrec.machine.watchdog import HANG
 
 TICK = 1.0  # seconds between two looks at whether a process is stopped
 STOPPED_SECONDS = 5.0  # for which a process may be stopped; a whole job that is stopped goes on together
 TAIL = 200  # lines of standard error that are kept of each process
-HANG = 77
 FINAL = (2, 76, 130)  # exit codes after which another try would end in the same way, or is not wanted
 ORDERLY = (75, *FINAL)  # with which all end by themselves: what they save is saved
 ORDERLY_SECONDS = 10.0  # that the others are given for it
