@@ -2,7 +2,7 @@
 
     python launch.py --config=configs/digits_cnn.py
 
-Test accuracy 99.72 ± 0.20 % (n = 5 seeds, 53,098 parameters), 3 seconds of training on a machine with 2 cores.
+Test accuracy 99.53 ± 0.26 % (n = 10 seeds, 53,098 parameters), 3 seconds of training on a machine with 2 cores.
 """
 
 from ml_collections import ConfigDict

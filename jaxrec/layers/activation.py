@@ -18,6 +18,7 @@ def gelu(x: Array, approximate: bool = True) -> Array:
       x: of any shape.
       approximate: whether by their formula with a tanh, as in `flax.linen.gelu`.
     """
+    x = jnp.asarray(x)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         return nn.gelu(x, approximate)
     return on_cpu(
@@ -41,8 +42,8 @@ def _gelu_tangent(approximate, primals, tangents):
 
 def _share(x: Array, approximate: bool) -> tuple[Array, Array]:
     """P(X <= x) and its derivative, the density at x; of the formula with a tanh, its own."""
-    if not approximate:
-        return (1 + jax.lax.erf(x / math.sqrt(2))) / 2, jnp.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+    if not approximate:  # erfc, since 1 + erf has no digits left where the share is small
+        return jax.lax.erfc(-x / math.sqrt(2)) / 2, jnp.exp(-x * x / 2) / math.sqrt(2 * math.pi)
     scale = math.sqrt(2 / math.pi)
     bend = jnp.tanh(scale * (x + 0.044715 * x**3))
     return (1 + bend) / 2, (1 - bend * bend) * (scale / 2 * (1 + 3 * 0.044715 * x * x))
