@@ -319,6 +319,9 @@ def test_debug_shows_where_an_error_was_raised_and_changes_no_exit_code(capsys):
         (["--seeds=2", "--platform"], "--platform"),
         (["--config"], "--config"),
         (["--config.seed"], "--config.seed"),
+        (["--workdir", "--smoke"], "--workdir"),
+        (["--seeds", "--workdir=run"], "--seeds"),
+        (["--config.seed", "--fresh"], "--config.seed"),
         (["compare", "a", "b", "--split"], "--split"),
     ],
 )

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from jaxrec.types import Paths  # imports JAX
 
 HIGHER = ("accuracy", "f1", "auc", "match", "precision", "psnr", "ssim")  # in the name of what is better when larger
-WHOLE = ("config.json", "result.json")  # written whole or not at all, so that one that holds no JSON is damaged
+# Written whole or not at all, each with a section: so one that holds no JSON, or something else there, is damaged.
+WHOLE = {"config.json": "train", "result.json": "metrics"}
 UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -93,10 +94,10 @@ def below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 def look(folder: pathlib.Path) -> Run:
     """Reads a run's folder; what is damaged there is named, and counts as not there."""
-    read = {name: _json(folder / name) for name in WHOLE}
+    read = {name: _json(folder / name, section) for name, section in WHOLE.items()}
     damaged = [name for name, found in read.items() if found is None]
     config, result = (found or {} for found in read.values())
-    records, steps = folder / "metrics.jsonl", (config.get("train") or {}).get("steps")
+    records, steps = folder / "metrics.jsonl", config.get("train", {}).get("steps")
     lines = records.read_bytes().splitlines() if records.exists() else []
     last = next(filter(None, map(_record, reversed(lines))), {})
     newest = max(_time(folder / name) for name in ("config.json", "lock", "metrics.jsonl", "result.json"))
@@ -162,7 +163,7 @@ def _is_alive(process: int) -> bool:
 def _monitor(config: Mapping[str, Any], result: Mapping[str, Any], last: Mapping[str, Any]) -> str:
     """The metric of validation to show: what the config monitors, else what the run shows first."""
     measured = [name.partition("/")[2] for name in last if name.startswith("validation/")]
-    measured = measured or list((result.get("metrics") or {}).get("validation", ()))
+    measured = measured or list(result.get("metrics", {}).get("validation", ()))
     named = config.get("monitor")
     wanted = [f"ema_{named}", named, *(result.get("headline") or ()), "loss", *measured]
     return next((name for name in wanted if name in measured), "")
@@ -178,18 +179,20 @@ def _best(lines: list[bytes], monitor: str) -> tuple[str, float] | None:
 
 
 def _record(line: bytes) -> dict[str, Any]:
-    """A line of the records; one that a kill has cut short holds nothing."""
-    return _object(line) or {}
+    """A line of the records; one that a kill has cut short, or that has no step, holds nothing."""
+    found = _object(line) or {}
+    return found if isinstance(found.get("step"), int) else {}
 
 
-def _json(file: pathlib.Path) -> dict[str, Any] | None:
-    """What a file holds: {} where it is not there, None where it is damaged."""
+def _json(file: pathlib.Path, section: str) -> dict[str, Any] | None:
+    """What a file holds: {} where it is not there, None where it is damaged, or its section is none."""
     try:
-        return _object(file.read_bytes())
+        found = _object(file.read_bytes())
     except FileNotFoundError:
         return {}
     except OSError:
         return None
+    return found if found and isinstance(found.get(section, {}), dict) else None
 
 
 def _object(text: bytes) -> dict[str, Any] | None:

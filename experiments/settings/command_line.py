@@ -45,8 +45,13 @@ class _Options(flags.FlagValues):
 
     def __call__(self, argv: Sequence[str], known_only: bool = False) -> list[str]:
         """Reads the flags; returns the words that are none."""
+        words = [re.sub(r"^--?space\.(?=[^=]+=)", "--space=", word) for word in argv]
+        for word, following in itertools.pairwise(words):
+            name = word.removeprefix("--")
+            if word != name in self and not self[name].boolean and following.startswith("--"):
+                raise empty(word)  # the next flag would be taken for the value
         try:
-            return super().__call__([re.sub(r"^--?space\.(?=[^=]+=)", "--space=", word) for word in argv], known_only)
+            return super().__call__(words, known_only)
         except flags.UnrecognizedFlagError as error:
             near, allowed = did_you_mean(error.flagname, self), ", ".join(f"--{name}" for name in self)
             raise InputError(f"--{error.flagname}: there is no such flag here.{near} There are: {allowed}.") from None

@@ -152,7 +152,7 @@ def _split(argv: Sequence[str]) -> tuple[str, list[str], list[str]]:
             continue
         if "=" not in argument:
             value = next(arguments, None)
-            if value is None:
+            if value is None or value.startswith("--"):
                 raise empty(argument)
             argument = f"{argument}={value}"
         if name == "config":

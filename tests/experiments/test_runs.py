@@ -67,11 +67,11 @@ def test_the_lock_of_a_run_whose_process_is_gone_is_not_asked_for(tmp_path, monk
 def test_a_record_that_a_kill_has_cut_short_is_no_damage(tmp_path):
     folder = make(tmp_path / "a")
     with (folder / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 200, "validation/accura')
+        file.write('{"step": "abc", "validation/accuracy": "x"}\n{"step": 200, "validation/accura')
     assert look(folder)[1:4] == ("stopped", 150, 500)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "[" * 100_000])
+@pytest.mark.parametrize("content", ["", "{", "[]", "[" * 100_000, '{"train": 3, "metrics": 3}'])
 def test_a_damaged_run_is_called_so_and_its_file_named(tmp_path, capsys, content):
     folder, other = make(tmp_path / "a"), make(tmp_path / "b")
     for run in (folder, other):
